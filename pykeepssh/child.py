@@ -1,0 +1,161 @@
+"""ssh as a child: started on a pty of its own or on our descriptors, signalled, reaped.
+
+Knows pexpect.  Must not know why ssh is started or ended.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import subprocess
+import termios
+from collections.abc import Sequence
+from typing import Any
+
+import pexpect
+from ptyprocess import PtyProcess
+
+from .errors import KsshError, printable
+from .outcomes import Exit
+from .program import RESET_SIGNALS
+
+_PR_SET_PDEATHSIG = 1  # prctl(2), Linux
+
+
+def _prepare(keep_hangup: bool) -> None:
+    """Undo, between fork and exec, what kssh did to signals."""
+    for name in RESET_SIGNALS:
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_DFL)
+    if not keep_hangup:
+        # A pty of ours hangs up when kssh dies: that must end ssh even under nohup.
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+class _Spawn(pexpect.spawn):  # type: ignore[misc]
+    """pexpect.spawn that hands one more descriptor down, for a standard error kept apart."""
+
+    pass_fds: tuple[int, ...] = ()
+
+    def _spawnpty(self, args: list[str], **kwargs: Any) -> PtyProcess:
+        return PtyProcess.spawn(args, pass_fds=self.pass_fds, **kwargs)
+
+
+class PtyChild:
+    """ssh on a pty of its own: its controlling terminal, so that it goes when kssh goes.
+
+    fd   the pty's master, non-blocking
+    pid  ssh's process id
+    """
+
+    def __init__(
+        self,
+        path: str,
+        words: Sequence[str],
+        environment: dict[bytes, bytes],
+        modes: list[Any] | None,
+        size: bytes | None,
+        stderr_fd: int | None,
+    ) -> None:
+        """Start ssh.
+
+        modes      termios attributes that the pty has before ssh begins, or None
+        size       struct winsize (ioctl_tty(2)) that it has then, or None
+        stderr_fd  descriptor for ssh's standard error, or None for the pty
+
+        Raises KsshError if ssh cannot be run.
+        """
+
+        def prepare() -> None:
+            if modes is not None:
+                termios.tcsetattr(0, termios.TCSANOW, modes)
+            if size is not None:
+                fcntl.ioctl(0, termios.TIOCSWINSZ, size)
+            if stderr_fd is not None:
+                os.dup2(stderr_fd, 2)
+            _prepare(keep_hangup=False)
+
+        spawn_class = type("Spawn", (_Spawn,), {"pass_fds": (stderr_fd,)}) if stderr_fd else _Spawn
+        try:
+            self._process = spawn_class(
+                path, list(words), env=environment, preexec_fn=prepare, timeout=None
+            )
+        except (pexpect.ExceptionPexpect, OSError) as error:
+            raise KsshError(f"cannot run {printable(path)}: {printable(str(error))}") from error
+        self.pid: int = self._process.pid
+        self.fd: int = self._process.child_fd
+        os.set_blocking(self.fd, False)
+
+    def resize(self, size: bytes) -> None:
+        """Give the pty a new struct winsize; the kernel tells ssh."""
+        fcntl.ioctl(self.fd, termios.TIOCSWINSZ, size)
+
+    def send_signal(self, signum: int) -> None:
+        """Signal ssh; nothing happens if it has ended."""
+        _send_signal(self.pid, signum)
+
+    def reap(self) -> Exit | None:
+        """Return how ssh ended, or None while it runs.  After that only close() may be called."""
+        if self._process.isalive():
+            return None
+        if self._process.signalstatus is not None:
+            return Exit(signal=self._process.signalstatus)
+        return Exit(code=self._process.exitstatus)
+
+    def close(self) -> None:
+        """Close the pty."""
+        self._process.ptyproc.delayafterclose = 0  # it would sleep for 0.1 s
+        self._process.delayafterclose = 0
+        self._process.close(force=False)
+
+
+class PlainChild:
+    """ssh on kssh's own descriptors 0 to 2, for a stream that KSSH_RESTART=always supervises."""
+
+    fd = None
+
+    def __init__(self, path: str, words: Sequence[str], environment: dict[bytes, bytes]) -> None:
+        """Start ssh.  Raises KsshError if it cannot be run."""
+        import ctypes  # 2 ms and 1 MB that a pty does not need
+
+        libc = ctypes.CDLL(None)
+
+        def prepare() -> None:
+            _prepare(keep_hangup=True)
+            if hasattr(libc, "prctl"):
+                # No pty hangs up here: on Linux the kernel ends ssh when kssh dies.
+                libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+
+        try:
+            self._process = subprocess.Popen(
+                [path, *words], env=environment, preexec_fn=prepare  # noqa: PLW1509 - no threads
+            )
+        except OSError as error:
+            raise KsshError(f"cannot run {printable(path)}: {error.strerror}") from error
+        self.pid = self._process.pid
+
+    def resize(self, size: bytes) -> None:
+        """Do nothing: ssh has the user's terminal itself."""
+
+    def send_signal(self, signum: int) -> None:
+        """Signal ssh; nothing happens if it has ended."""
+        _send_signal(self.pid, signum)
+
+    def reap(self) -> Exit | None:
+        """Return how ssh ended, or None while it runs."""
+        code = self._process.poll()
+        if code is None:
+            return None
+        return Exit(signal=-code) if code < 0 else Exit(code=code)
+
+    def close(self) -> None:
+        """Do nothing: there is nothing to close."""
+
+
+def _send_signal(pid: int, signum: int) -> None:
+    try:
+        os.kill(pid, signum)
+    except ProcessLookupError:
+        pass

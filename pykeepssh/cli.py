@@ -1,0 +1,149 @@
+"""The command kssh: reads its command line and environment, then execs ssh or supervises it."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from . import __version__, effective, program, sshargs
+from .errors import STATUS, KsshError, printable
+from .settings import Settings
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .plan import Plan, Standing
+    from .sshargs import CommandLine
+
+USAGE = """\
+usage: kssh [ssh's options] destination [command [argument ...]]
+
+kssh is ssh that comes back: it takes ssh's own command line, adds keepalive,
+and starts ssh again when the link dies.  It never runs a remote command twice.
+
+  kssh user@host                          a shell that comes back
+  kssh -N -L 8080:localhost:80 user@host  a tunnel that comes back
+  kssh -f -N -R 2222:localhost:22 host    the same in the background, for cron
+
+environment (defaults in brackets):
+  KSSH_INTERVAL [15]  KSSH_COUNTMAX [3]      keepalive: seconds, unanswered probes
+  KSSH_MAXSTART [-1]                         most starts of ssh in all, -1: no limit
+  KSSH_RESTART [auto]                        auto, always or never
+  KSSH_FIRST_START [auto]                    a failing first start: auto, retry or fail
+  KSSH_BACKOFF_MAX [30]  KSSH_CONNECT_TIMEOUT [15]  KSSH_MAXLIFETIME [0: none]
+  KSSH_SSH  KSSH_NAME  KSSH_PIDFILE  KSSH_LOGFILE  KSSH_LOGLEVEL [INFO]
+  KSSH_STATE_DIR  KSSH_HOOK                  see kssh(1)
+
+  kssh --help, kssh --version: this text, the version.  ssh's own: kssh -V."""
+
+
+def main() -> int:
+    """Run kssh with the words and the environment of this process; return its exit status."""
+    try:
+        return _run(sys.argv[1:])
+    except KsshError as error:
+        complain(str(error))
+        return STATUS
+    except KeyboardInterrupt:
+        # Before there is anything to end: as any program that does not handle SIGINT.
+        program.die_of(program.SIGINT)
+
+
+def complain(text: str) -> None:
+    """Write one line of ours to standard error, which may be closed."""
+    try:
+        os.write(2, f"kssh: {text}\n".encode("utf-8", "backslashreplace"))
+    except OSError:
+        pass
+
+
+def _run(words: list[str]) -> int:
+    settings = Settings(os.environ)
+    path = ""
+
+    def tag_takes_argument() -> bool:
+        version = effective.ask_version(program.find(settings.ssh, os.environ))
+        return version is not None and version >= (9, 4)
+
+    line = sshargs.parse(words, tag_takes_argument)
+    if line.long_option:
+        return _long_option(line.long_option)
+    path = program.find(settings.ssh, os.environ)
+    # A query: ssh answers it alone, and so it does with a command line that it will refuse.
+    if not line.complete or any(option.letter in sshargs.QUERIES for option in line.options):
+        program.become(path, words)
+    question = effective.ask_configuration(path, line)
+    from . import plan as planning  # while ssh reads its configuration
+
+    standing = _standing(planning)
+    output, status = question.answer()
+    configuration = effective.parse_configuration(output) if status == 0 and output else None
+    if configuration is not None and _debian_interval(configuration):
+        configuration = _without_batch_mode(path, line, configuration)
+    plan = planning.make(line, configuration, settings, standing)
+    if status not in (0, None) and (standing.attended or plan.kind != planning.TUNNEL):
+        program.become(path, words)  # ssh refuses its configuration or an option: it says why
+    if not plan.supervised:
+        program.become(path, line.with_options(plan.first, plan.last, plan.without))
+    from . import supervisor
+
+    return supervisor.run(path, line, configuration, plan, settings, standing)
+
+
+def _long_option(option: str) -> int:
+    if option == "--help":
+        text = USAGE
+    elif option == "--version":
+        text = f"kssh {__version__}"
+    else:
+        raise KsshError(f"unknown option {printable(option)}; ssh has no long options, kssh has --help and --version")
+    os.write(1, f"{text}\n".encode())
+    return 0
+
+
+def _standing(planning: object) -> Standing:
+    from .plan import Standing
+
+    stdin_tty, stdout_tty, stderr_tty = (_is_terminal(fd) for fd in (0, 1, 2))
+    attended = stdin_tty or (stderr_tty and _has_controlling_terminal())
+    return Standing(stdin_tty, stdout_tty, attended, _can_ask())
+
+
+def _is_terminal(fd: int) -> bool:
+    try:
+        return os.isatty(fd)
+    except OSError:
+        return False
+
+
+def _has_controlling_terminal() -> bool:
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
+
+
+def _can_ask() -> bool:
+    """Tell whether ssh would let SSH_ASKPASS ask (ssh(1), ENVIRONMENT)."""
+    get = os.environ.get
+    require = get("SSH_ASKPASS_REQUIRE", "").lower()
+    if require == "never" or not get("SSH_ASKPASS"):
+        return False
+    return require in ("force", "prefer") or bool(get("DISPLAY") or get("WAYLAND_DISPLAY"))
+
+
+def _debian_interval(configuration: dict[str, list[str]]) -> bool:
+    """Tell whether ServerAliveInterval may be Debian's own: it sets 300 under BatchMode=yes."""
+    return configuration.get("batchmode") == ["yes"] and configuration.get("serveraliveinterval") == ["300"]
+
+
+def _without_batch_mode(
+    path: str, line: CommandLine, configuration: dict[str, list[str]]
+) -> dict[str, list[str]]:
+    """Return the configuration with the interval that the user set, not the one Debian adds."""
+    output, status = effective.ask_configuration(path, line, ["BatchMode=no"]).answer()
+    if status == 0:
+        asked = effective.parse_configuration(output)
+        interval = asked.get("serveraliveinterval", ["0"])
+        return {**configuration, "serveraliveinterval": interval}
+    return configuration

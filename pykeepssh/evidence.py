@@ -1,0 +1,305 @@
+"""What ssh's own log says about one run of ssh: one line in, facts out.
+
+Knows the texts of OpenSSH 7.4 to 10.x at DEBUG1 and DEBUG2, and the level at which each line that
+carries none was written.  Must not know what follows from a fact: that is policy.py.
+
+Every pattern is anchored at the start of the line.  A server can put words of its own behind
+"debug1: Remote: " or "Received disconnect from …", never at the start.
+
+Source: log.c, ssh.c, sshconnect.c, sshconnect2.c, clientloop.c, channels.c, mux.c, packet.c.
+"""
+
+from __future__ import annotations
+
+import re
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# The phases of a run, in order.
+STARTED, CONNECTING, CONNECTED, AUTHENTICATED, SESSION = range(5)
+
+# LogLevel, in ssh's order (log.h); a line is shown if its level is not above the user's.
+QUIET, FATAL, ERROR, INFO, VERBOSE, DEBUG1, DEBUG2, DEBUG3 = range(-1, 7)
+LEVELS = {
+    "QUIET": QUIET,
+    "FATAL": FATAL,
+    "ERROR": ERROR,
+    "INFO": INFO,
+    "VERBOSE": VERBOSE,
+    "DEBUG": DEBUG1,
+    "DEBUG1": DEBUG1,
+    "DEBUG2": DEBUG2,
+    "DEBUG3": DEBUG3,
+}
+
+# The causes that a run can name for its failure before a session.
+DENIED = "denied"
+HOST_KEY = "host key"
+UNRESOLVED = "unresolved"
+UNREACHABLE = "unreachable"
+SETUP = "setup"
+
+# "LogVerbose" tags the lines that it forces: "debug1: ssh.c:main():1580 (pid=7): text".
+_TAG = re.compile(r"((?:debug\d: )?)[\w.-]+\.c:\w+\(\):\d+ \((?:bin=[^)]*, )?pid=\d+\): (.*)", re.DOTALL)
+_DEBUG = re.compile(r"debug([123]): (.*)", re.DOTALL)
+
+# Lines without a level that ssh writes with verbose(): below INFO only the log channel sees them.
+_VERBOSE_LINES = re.compile(
+    r"Authenticated to |Authenticated with partial success|Authenticated using "
+    r"|Transferred: sent |Bytes per second: sent |Killed by signal "
+    r"|Rejected X11 connection after ForwardX11Timeout|bind(?: \[.*?\]:\S+)?: |socket(?: \[.*?\]:\S+)?: "
+    r"|DNS lookup error: |Error parsing fingerprint from DNS|Deferring PIN entry"
+    r"|Canonicalized DNS aliased hostname |channel \d+: closing after "
+)
+# Lines without a level that ssh writes with logit() or logdie(): hidden at ERROR and below.
+_INFO_LINES = re.compile(
+    r"Warning: (?:Permanently added|remote port forwarding failed|Could not request remote"
+    r"|No xauth data|Remote host|the \S+ host key|this server does not support rekeying)"
+    r"|Pseudo-terminal will not be allocated|Timeout, server |Allocated port |Host key fingerprint is"
+    r"|Failed to add the |X11 connection rejected|Server does not |Received request |Connection closed by "
+    r"|Connection reset by |Connection (?:to|from) \S+ (?:port \d+ )?timed out|Disconnected from "
+    r"|Disconnecting |Unable to negotiate with |DISPLAY |Created directory "
+    r"|channel \d+: (?:open failed|rcvd |bad ext data|ext data )"
+    r"|ssh_dispatch_run_fatal: |\S+: Connection (?:to|from) |OpenSSH_|\*\* |This session will eventually fail"
+    r"|Corrupted MAC on input|Bad packet length|WARNING: \S+ key found for host "
+)
+
+
+class Evidence:
+    """The facts of one run of ssh, folded from its log.
+
+    phase            STARTED to SESSION
+    spoke            True once a line came at all: ssh had read its command line and configuration
+    address          (address, port) that ssh last connected to, or None
+    remote_up        how many remote forwards the server confirmed
+    remote_refused   listen ports or paths that it refused, as text
+    local_up         listen ports or paths that are open here, as text
+    local_held       listen addresses that were in use here, as text
+    forward_fatal    "remote" or "local" if ssh ended itself over a forward
+    command_ended    the remote command ended by itself: exit-status or exit-signal was received,
+                     or the shared master handed its status on
+    session_refused  the server would not open the session or run the request
+    shared           this ssh is a client of a shared master
+    asked_to_end     a master was told to end ("ssh -O exit")
+    timed_out        the keepalive gave up
+    killed_by        signal number that ssh says ended it, or None
+    cause            why it failed before a session, or None
+    error            the last line that was no debug line, as text
+    """
+
+    __slots__ = (
+        "_session_channel",
+        "address",
+        "asked_to_end",
+        "cause",
+        "command_ended",
+        "error",
+        "forward_fatal",
+        "killed_by",
+        "local_held",
+        "local_up",
+        "phase",
+        "remote_refused",
+        "remote_up",
+        "session_refused",
+        "shared",
+        "spoke",
+        "timed_out",
+    )
+
+    def __init__(self) -> None:
+        self.phase = STARTED
+        self.spoke = False
+        self.address: tuple[str, int] | None = None
+        self.remote_up = 0
+        self.remote_refused: list[str] = []
+        self.local_up: list[str] = []
+        self.local_held: list[str] = []
+        self.forward_fatal: str | None = None
+        self.command_ended = False
+        self.session_refused = False
+        self.shared = False
+        self.asked_to_end = False
+        self.timed_out = False
+        self.killed_by: int | None = None
+        self.cause: str | None = None
+        self.error = ""
+        self._session_channel: str | None = None
+
+    def feed(self, line: str) -> None:
+        """Take in one line of the log, without its line end."""
+        self.spoke = True
+        level, text = level_and_text(line)
+        if level < DEBUG1:
+            if level < VERBOSE:
+                self.error = text
+            for pattern, learn in _PLAIN:
+                match = pattern.match(text)
+                if match:
+                    learn(self, match)
+                    return
+        else:
+            for pattern, learn in _DEBUGGING:
+                match = pattern.match(text)
+                if match:
+                    learn(self, match)
+                    return
+
+    def reach(self, phase: int) -> None:
+        """Go on to a phase; never back."""
+        self.phase = max(self.phase, phase)
+
+
+def level_and_text(line: str) -> tuple[int, str]:
+    """Return the level at which ssh wrote a line (FATAL counts as ERROR) and its text.
+
+    The text is without "debugN: " and without the tag of LogVerbose.
+    """
+    if ".c:" in line:
+        tagged = _TAG.match(line)
+        if tagged:
+            line = tagged[1] + tagged[2]
+    debug = _DEBUG.match(line)
+    if debug:
+        return VERBOSE + int(debug[1]), debug[2]
+    if _VERBOSE_LINES.match(line):
+        return VERBOSE, line
+    if _INFO_LINES.match(line):
+        return INFO, line
+    return ERROR, line
+
+
+def untagged(line: str) -> str:
+    """Return a line as ssh would have written it without LogVerbose."""
+    tagged = _TAG.match(line) if ".c:" in line else None
+    return tagged[1] + tagged[2] if tagged else line
+
+
+def _phase(phase: int) -> Callable[[Evidence, re.Match[str]], None]:
+    return lambda seen, match: seen.reach(phase)
+
+
+def _fact(name: str, value: object = True) -> Callable[[Evidence, re.Match[str]], None]:
+    return lambda seen, match: setattr(seen, name, value)
+
+
+def _failed(cause: str) -> Callable[[Evidence, re.Match[str]], None]:
+    def learn(seen: Evidence, match: re.Match[str]) -> None:
+        # What is known first and exactly stays: "Host key verification failed." is followed by
+        # nothing, but "Permission denied (…)" can be followed by "Connection closed by …".
+        if seen.cause in (None, UNREACHABLE):
+            seen.cause = cause
+
+    return learn
+
+
+def _connecting(seen: Evidence, match: re.Match[str]) -> None:
+    seen.reach(CONNECTING)
+    seen.address = (match[1], int(match[2]))
+
+
+def _remote_forward(seen: Evidence, match: re.Match[str]) -> None:
+    if match[1] == "success":
+        seen.remote_up += 1
+
+
+def _remote_refused(seen: Evidence, match: re.Match[str]) -> None:
+    seen.remote_refused.append(match[2])
+    if match[1] == "Error":
+        seen.forward_fatal = "remote"
+
+
+def _local_listening(seen: Evidence, match: re.Match[str]) -> None:
+    seen.local_up.append(match[1] or match[2])
+
+
+def _local_held(seen: Evidence, match: re.Match[str]) -> None:
+    seen.local_held.append(match[1] or "?")
+
+
+def _cannot_listen(seen: Evidence, match: re.Match[str]) -> None:
+    # Follows "bind …" whatever the reason was; only here do old versions name the port.
+    if seen.local_held:
+        seen.local_held[-1] = match[1]
+
+
+def _local_failed(seen: Evidence, match: re.Match[str]) -> None:
+    seen.cause = SETUP
+    if seen.local_held:
+        seen.forward_fatal = "local"
+
+
+def _session_channel(seen: Evidence, match: re.Match[str]) -> None:
+    seen._session_channel = match[1]
+
+
+def _open_failed(seen: Evidence, match: re.Match[str]) -> None:
+    if match[1] == seen._session_channel:
+        seen.session_refused = True
+
+
+def _killed(seen: Evidence, match: re.Match[str]) -> None:
+    seen.killed_by = int(match[1])
+
+
+def _timed_out(seen: Evidence, match: re.Match[str]) -> None:
+    seen.timed_out = True
+    _failed(UNREACHABLE)(seen, match)
+
+
+_Row = tuple[str, "Callable[[Evidence, re.Match[str]], None]"]
+
+# Lines at DEBUG1 and beyond.  The first row that matches counts.
+_DEBUG_ROWS: tuple[_Row, ...] = (
+    (r"Connecting to .* \[(.*)\] port (\d+)\.", _connecting),
+    (r"Executing proxy (?:command|dialer)", _phase(CONNECTING)),
+    (r"Connection established\.", _phase(CONNECTED)),
+    (r"Remote protocol version ", _phase(CONNECTED)),
+    (r"Authentication succeeded \(", _phase(AUTHENTICATED)),
+    (r"Entering interactive session\.", _phase(SESSION)),
+    (r"channel (\d+): new (?:session )?\[client-session\]", _session_channel),
+    (r"client_input_channel_req: channel \d+ rtype exit-s(?:tatus|ignal) ", _fact("command_ended")),
+    (r"remote forward (success|failure) for: ", _remote_forward),
+    (r"Local forwarding listening on (?:path (.*)\.$|\S+ port (\d+)\.)", _local_listening),
+    (r"mux_client_request_session: master session id: ", _phase(SESSION)),
+    (r"(?:mux_client_hello_exchange: )?master version \d+", _fact("shared")),
+    (r"Received exit status from master ", _fact("command_ended")),
+    (r"(?:mux_master_process_terminate|process_mux_terminate): ", _fact("asked_to_end")),
+)
+
+# Lines without "debugN:".
+_PLAIN_ROWS: tuple[_Row, ...] = (
+    (r"Authenticated to ", _phase(AUTHENTICATED)),
+    (r"Killed by signal (\d+)\.", _killed),
+    (r"Timeout, server .* not responding", _timed_out),
+    (r"(Error|Warning): remote port forwarding failed for listen (?:port|path) (.*)", _remote_refused),
+    (r"bind(?: \[.*\]:(\S+))?: Address already in use", _local_held),
+    (r"\w+: cannot listen to (?:port|path): (.*)", _cannot_listen),
+    (r"Could not request local forwarding\.", _local_failed),
+    (r"channel (\d+): open failed: ", _open_failed),
+    (r"(?:shell|exec|subsystem) request failed on channel ", _fact("session_refused")),
+    (r"Host key verification failed\.", _failed(HOST_KEY)),
+    (r"(?:\S+@\S+: )?Permission denied \(", _failed(DENIED)),
+    (r"No more authentication methods to try\.", _failed(DENIED)),
+    (r"(?:Received disconnect|Disconnecting).*Too many authentication failures", _failed(DENIED)),
+    (r"Authentication failed\.", _failed(DENIED)),
+    (r"\S+: Could not resolve host(?:name)? ", _failed(UNRESOLVED)),
+    (r"Unable to negotiate with ", _failed(SETUP)),
+    (r"ssh: connect to host ", _failed(UNREACHABLE)),
+    (r"(?:kex|ssh)_exchange_identification: ", _failed(UNREACHABLE)),
+    (r"Connection timed out during banner exchange", _failed(UNREACHABLE)),
+    (r"banner exchange: Connection to ", _failed(UNREACHABLE)),
+    (r"Connection (?:closed|reset) by ", _failed(UNREACHABLE)),
+    (r"Connection (?:to|from) .* timed out", _failed(UNREACHABLE)),
+    (r"(?:\w+: )?Connection (?:to|from) .*: ", _failed(UNREACHABLE)),
+    (r"(?:Received disconnect|Disconnected|Disconnecting) ", _failed(UNREACHABLE)),
+    (r"Read from remote host ", _failed(UNREACHABLE)),
+    (r"client_loop: send disconnect: ", _failed(UNREACHABLE)),
+    (r"packet_write_wait: ", _failed(UNREACHABLE)),
+    (r"Write failed: ", _failed(UNREACHABLE)),
+)
+
+_DEBUGGING = tuple((re.compile(pattern), learn) for pattern, learn in _DEBUG_ROWS)
+_PLAIN = tuple((re.compile(pattern), learn) for pattern, learn in _PLAIN_ROWS)

@@ -1,0 +1,350 @@
+"""The life of one link as a pure state machine: STATE × EVENT → state, actions.
+
+Two rules: an event that a state does not expect changes nothing and asks for nothing; after
+STOPPING only ENDED follows.  Knows no clock, no file and no process: times and random numbers come
+with the events (now: monotonic seconds), deeds go out as actions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple, Union
+
+from . import policy, wording
+from .evidence import SESSION, Evidence
+from .kinds import TUNNEL
+from .outcomes import DOWN, ENDED as SAY_ENDED, FINISHED, GAVE_UP, LEFT, RETRY, UP as SAY_UP, Exit, Report
+from .policy import History, Rules
+
+# States.
+IDLE = "IDLE"  # nothing was started yet
+STARTING = "STARTING"  # ssh runs; the session, or a forward, is not there yet
+UP = "UP"  # session and every forward are there
+WAITING = "WAITING"  # ssh does not run; a timer does
+RESTARTING = "RESTARTING"  # ssh was told to end, another start follows
+STOPPING = "STOPPING"  # ssh was told to end, nothing follows
+ENDED = "ENDED"
+
+STATES = (IDLE, STARTING, UP, WAITING, RESTARTING, STOPPING, ENDED)
+
+# Timers.
+DELAY = "delay"
+KILL = "kill"
+LIFETIME = "lifetime"
+
+KILL_AFTER_S = 3.0
+
+
+# Events.
+class Started(NamedTuple):
+    """kssh began."""
+
+    lifetime_s: float = 0.0
+
+
+class SessionReached(NamedTuple):
+    """ssh said that the session began."""
+
+    now: float
+
+
+class WentUp(NamedTuple):
+    """The session and every forward are there."""
+
+
+class Exited(NamedTuple):
+    """ssh ended and was reaped; seen is its Evidence, or None without a log channel."""
+
+    now: float
+    ended: Exit
+    seen: Evidence | None
+    left: bool
+    jitter: float
+
+
+class DelayElapsed(NamedTuple):
+    """The wait before the next start is over."""
+
+
+class KillElapsed(NamedTuple):
+    """ssh was told to end long enough ago."""
+
+
+class LifetimeElapsed(NamedTuple):
+    """KSSH_MAXLIFETIME is over."""
+
+
+class RetryRequested(NamedTuple):
+    """Somebody wants a fresh start now: SIGUSR1, SIGHUP without a terminal."""
+
+
+class StopRequested(NamedTuple):
+    """kssh was told to end by a signal."""
+
+    signal: int
+
+
+Event = Union[
+    Started,
+    SessionReached,
+    WentUp,
+    Exited,
+    DelayElapsed,
+    KillElapsed,
+    LifetimeElapsed,
+    RetryRequested,
+    StopRequested,
+]
+EVENTS = (
+    Started,
+    SessionReached,
+    WentUp,
+    Exited,
+    DelayElapsed,
+    KillElapsed,
+    LifetimeElapsed,
+    RetryRequested,
+    StopRequested,
+)
+
+
+# Actions.
+class Spawn(NamedTuple):
+    """Start ssh; start is the number of this start, from 1."""
+
+    start: int
+
+
+class Terminate(NamedTuple):
+    """Ask ssh to end (SIGTERM, and SIGCONT in case it is stopped)."""
+
+
+class Kill(NamedTuple):
+    """End ssh (SIGKILL)."""
+
+
+class Arm(NamedTuple):
+    """Set a timer, in place of the same timer set before."""
+
+    timer: str
+    delay_s: float
+
+
+class Disarm(NamedTuple):
+    """Forget a timer."""
+
+    timer: str
+
+
+class Tell(NamedTuple):
+    """Tell the person, the hook and the state record."""
+
+    report: Report
+
+
+class Finish(NamedTuple):
+    """End kssh: with ssh's exit code, or by a signal."""
+
+    ended: Exit
+
+
+Action = Union[Spawn, Terminate, Kill, Arm, Disarm, Tell, Finish]
+
+
+class Link(NamedTuple):
+    """All that a link remembers.
+
+    session_since  when the running ssh reached its session (monotonic seconds), or None
+    end            what kssh ends with once ssh has ended, in STOPPING
+    """
+
+    rules: Rules
+    state: str = IDLE
+    history: History = History()
+    session_since: float | None = None
+    end: Exit | None = None
+
+
+Step = tuple[Link, tuple[Action, ...]]
+
+
+def _spawn(link: Link) -> Step:
+    starts = link.history.starts + 1
+    link = link._replace(
+        state=STARTING, history=link.history._replace(starts=starts), session_since=None
+    )
+    return link, (Spawn(starts),)
+
+
+def _idle_started(link: Link, event: Started) -> Step:
+    link, actions = _spawn(link)
+    if event.lifetime_s:
+        actions = (Arm(LIFETIME, event.lifetime_s), *actions)
+    return link, actions
+
+
+def _running_session(link: Link, event: SessionReached) -> Step:
+    if link.session_since is not None:
+        return link, ()
+    return link._replace(session_since=event.now), ()
+
+
+def _starting_up(link: Link, event: WentUp) -> Step:
+    return link._replace(state=UP), (Tell(Report(SAY_UP, start=link.history.starts)),)
+
+
+def _judge(link: Link, event: Exited) -> tuple[Link, Report, str, bool]:
+    """Return the link after a run, the facts to tell, the table's entry, and whether to skip backoff."""
+    session_s = None if link.session_since is None else max(0.0, event.now - link.session_since)
+    result = policy.outcome(event.ended, event.seen, link.rules, event.left, session_s)
+    history, at_once = policy.learnt(link.history, result, session_s)
+    entry = policy.verdict(result, event.ended, event.seen, link.rules, history)
+    why = wording.reason(result, event.ended, event.seen, session_s is not None)
+    report = Report(DOWN, result, why, history.starts, None, session_s)
+    return link._replace(history=history, session_since=None), report, entry, at_once
+
+
+def _running_exited(link: Link, event: Exited) -> Step:
+    was_up = link.state == UP
+    link, report, entry, at_once = _judge(link, event)
+    decision = policy.decide(entry, link.rules, link.history, at_once, event.jitter)
+    told = (Tell(report),) if was_up else ()
+    if decision.delay_s is None:
+        if report.outcome in (FINISHED, LEFT):
+            told += (Tell(report._replace(event=SAY_ENDED)),)
+        else:
+            told += (Tell(report._replace(event=GAVE_UP, limit=decision.limit)),)
+        return _ended(link, _status(event.ended, report.outcome, decision.limit, link), told)
+    told += (
+        Tell(report._replace(event=RETRY, start=link.history.starts + 1, delay_s=decision.delay_s)),
+    )
+    if decision.delay_s == 0:
+        link, actions = _spawn(link)
+        return link, (*told, *actions)
+    return link._replace(state=WAITING), (*told, Arm(DELAY, decision.delay_s))
+
+
+def _status(ended: Exit, outcome: str, limit: bool, link: Link) -> Exit:
+    """Return what kssh ends with: ssh's own status, but never success for a link given up on."""
+    if limit and ended.code in (0, None):
+        return Exit(policy.SSH_FAILED)
+    return ended
+
+
+def _ended(link: Link, ended: Exit, actions: tuple[Action, ...] = ()) -> Step:
+    return link._replace(state=ENDED), (*actions, Disarm(LIFETIME), Disarm(KILL), Finish(ended))
+
+
+def _waiting_elapsed(link: Link, event: DelayElapsed) -> Step:
+    return _spawn(link)
+
+
+def _waiting_retry(link: Link, event: RetryRequested) -> Step:
+    link, actions = _spawn(link)
+    return link, (Disarm(DELAY), *actions)
+
+
+def _waiting_stop(link: Link, event: StopRequested) -> Step:
+    return _ended(link, Exit(signal=event.signal), (Disarm(DELAY),))
+
+
+def _waiting_lifetime(link: Link, event: LifetimeElapsed) -> Step:
+    return _ended(link, _lifetime_status(link), (Disarm(DELAY),))
+
+
+def _running_retry(link: Link, event: RetryRequested) -> Step:
+    if link.session_since is not None and not link.rules.restartable:
+        return link, ()  # promise 1: asking for a restart is not asking to run a command twice
+    return link._replace(state=RESTARTING), (Terminate(), Arm(KILL, KILL_AFTER_S))
+
+
+def _running_stop(link: Link, event: StopRequested) -> Step:
+    link = link._replace(state=STOPPING, end=Exit(signal=event.signal))
+    return link, (Terminate(), Arm(KILL, KILL_AFTER_S))
+
+
+def _running_lifetime(link: Link, event: LifetimeElapsed) -> Step:
+    link = link._replace(state=STOPPING, end=_lifetime_status(link))
+    return link, (Terminate(), Arm(KILL, KILL_AFTER_S))
+
+
+def _lifetime_status(link: Link) -> Exit:
+    """A tunnel that lived its time has done its work; a session cut short has not."""
+    return Exit(0 if link.rules.kind == TUNNEL else policy.SSH_FAILED)
+
+
+def _told_kill(link: Link, event: KillElapsed) -> Step:
+    return link, (Kill(),)
+
+
+def _restarting_stop(link: Link, event: StopRequested) -> Step:
+    return link._replace(state=STOPPING, end=Exit(signal=event.signal)), ()
+
+
+def _restarting_lifetime(link: Link, event: LifetimeElapsed) -> Step:
+    return link._replace(state=STOPPING, end=_lifetime_status(link)), ()
+
+
+def _restarting_exited(link: Link, event: Exited) -> Step:
+    since = link.session_since
+    link, report, _entry, _at_once = _judge(link, event)
+    if report.outcome in (FINISHED, LEFT) and since is not None and link.rules.kind != TUNNEL:
+        # The person's own session ended while it was told to: there is nothing to restart.
+        return _ended(link, event.ended, (Tell(report._replace(event=SAY_ENDED)),))
+    report = report._replace(reason="restart asked for")
+    if 0 < link.rules.maxstart <= link.history.starts:
+        told = Tell(report._replace(event=GAVE_UP, limit=True))
+        return _ended(link, _status(event.ended, report.outcome, True, link), (told,))
+    told = Tell(report._replace(event=RETRY, start=link.history.starts + 1, delay_s=0.0))
+    link, actions = _spawn(link)
+    return link, (Disarm(KILL), told, *actions)
+
+
+def _stopping_exited(link: Link, event: Exited) -> Step:
+    link, report, _entry, _at_once = _judge(link, event)
+    assert link.end is not None
+    return _ended(link, link.end, (Tell(report._replace(event=SAY_ENDED, outcome=LEFT, reason="")),))
+
+
+_Rule = Callable[..., Step]
+
+# What is not in the table is ignored: nothing changes, nothing is done.
+TABLE: dict[tuple[str, type], _Rule] = {
+    (IDLE, Started): _idle_started,
+    (STARTING, SessionReached): _running_session,
+    (STARTING, WentUp): _starting_up,
+    (STARTING, Exited): _running_exited,
+    (STARTING, RetryRequested): _running_retry,
+    (STARTING, StopRequested): _running_stop,
+    (STARTING, LifetimeElapsed): _running_lifetime,
+    (UP, Exited): _running_exited,
+    (UP, RetryRequested): _running_retry,
+    (UP, StopRequested): _running_stop,
+    (UP, LifetimeElapsed): _running_lifetime,
+    (WAITING, DelayElapsed): _waiting_elapsed,
+    (WAITING, RetryRequested): _waiting_retry,
+    (WAITING, StopRequested): _waiting_stop,
+    (WAITING, LifetimeElapsed): _waiting_lifetime,
+    (RESTARTING, Exited): _restarting_exited,
+    (RESTARTING, KillElapsed): _told_kill,
+    (RESTARTING, StopRequested): _restarting_stop,
+    (RESTARTING, LifetimeElapsed): _restarting_lifetime,
+    (STOPPING, Exited): _stopping_exited,
+    (STOPPING, KillElapsed): _told_kill,
+}
+
+
+def step(link: Link, event: Event) -> Step:
+    """Return the link after an event, and the actions to perform in order."""
+    rule = TABLE.get((link.state, type(event)))
+    return (link, ()) if rule is None else rule(link, event)
+
+
+def has_gone_up(seen: Evidence, kind: str, remote_forwards: int) -> bool:
+    """Tell whether the session and every requested forward are there.
+
+    Local forwards are opened before the session phase and ssh ends itself if one fails; remote ones
+    are confirmed after it.  A user who switched ExitOnForwardFailure off accepts refused ones.
+    """
+    answered = seen.remote_up + len(seen.remote_refused)
+    return seen.phase == SESSION and (kind != TUNNEL or answered >= remote_forwards)

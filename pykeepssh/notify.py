@@ -1,0 +1,166 @@
+"""Where kssh's own words go: standard error, a file, syslog; and the hook program.
+
+Knows descriptors, files and syslog.  Must not know when something is worth saying.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import syslog
+import time
+from collections.abc import Callable, Mapping
+
+from .errors import BadValue, printable
+from .settings import LOG_LEVELS
+
+QUIET, ERROR, INFO, VERBOSE, DEBUG = range(5)
+_SYSLOG_PRIORITIES = {
+    ERROR: syslog.LOG_ERR,
+    INFO: syslog.LOG_INFO,
+    VERBOSE: syslog.LOG_INFO,
+    DEBUG: syslog.LOG_DEBUG,
+}
+MOST_HOOKS = 8  # running at once; a hook that hangs must not pile up
+
+
+class Log:
+    """kssh's log: lines at a level, each to every place that shows it.
+
+    detached  standard error is no longer the caller's
+    """
+
+    def __init__(self, level: str, path: str, on_terminal: Callable[[str], None] | None) -> None:
+        """Open the log.
+
+        level        KSSH_LOGLEVEL
+        path         KSSH_LOGFILE or ""
+        on_terminal  shows a line to the person at the terminal, or None
+
+        Raises BadValue if the file cannot be written.
+        """
+        self._level = LOG_LEVELS.index(level)
+        self._on_terminal = on_terminal
+        self._file: int | None = None
+        self._syslog = False
+        self.detached = False
+        if path:
+            try:
+                self._file = open_log(path)
+            except OSError as error:
+                raise BadValue("KSSH_LOGFILE", path, f"a file to append to ({error.strerror})") from error
+
+    def write(self, level: int, text: str) -> None:
+        """Write one line at a level; text holds no control characters."""
+        if level > self._level:
+            return
+        if self._on_terminal is not None and not self.detached:
+            self._on_terminal(text)
+        if self._file is not None:
+            stamp = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+            _write(self._file, f"{stamp} kssh[{os.getpid()}]: {text}\n")
+        elif self._on_terminal is None or self.detached:
+            if self.detached or not can_be_read(2):
+                self._to_syslog(level, text)
+            else:
+                _write(2, f"kssh: {text}\n")
+
+    def _to_syslog(self, level: int, text: str) -> None:
+        if not self._syslog:
+            syslog.openlog("kssh", syslog.LOG_PID, syslog.LOG_DAEMON)
+            self._syslog = True
+        syslog.syslog(_SYSLOG_PRIORITIES[level], text)
+
+    def close(self) -> None:
+        """Close the file and syslog."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+        if self._syslog:
+            syslog.closelog()
+
+
+def open_log(path: str) -> int:
+    """Open a log file to append to, private if it is new, as log.c does.  Raises OSError."""
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOCTTY, 0o600)
+
+
+def _write(fd: int, text: str) -> None:
+    try:
+        os.write(fd, text.encode("utf-8", "backslashreplace"))
+    except OSError:
+        pass  # a full disk or a reader that left must not cost the link
+
+
+def can_be_read(fd: int) -> bool:
+    """Tell whether what is written to a descriptor can reach anybody: it is open and not /dev/null."""
+    try:
+        return os.fstat(fd).st_rdev != os.stat(os.devnull).st_rdev
+    except OSError:
+        return False
+
+
+class SshLines:
+    """Where the user wanted ssh's own log lines: their -E file or -y, in ssh's place."""
+
+    def __init__(self, path: str | None) -> None:
+        """Open the user's -E file, or syslog for None.  Raises OSError."""
+        self._fd = None if path is None else open_log(path)
+
+    def write(self, line: bytes) -> None:
+        """Write one line as ssh would have."""
+        if self._fd is None:
+            syslog.openlog("ssh", syslog.LOG_PID, syslog.LOG_USER)
+            syslog.syslog(syslog.LOG_INFO, printable(os.fsdecode(line)))
+            syslog.closelog()
+            return
+        try:
+            os.write(self._fd, line + b"\r\n")
+        except OSError:
+            pass
+
+
+class Hook:
+    """KSSH_HOOK: a program told of up, down, retry and gave-up; it never holds the link up."""
+
+    def __init__(self, program: str) -> None:
+        """Check the program.  Raises BadValue if it cannot be run."""
+        self._program = program
+        self._running: list[subprocess.Popen[bytes]] = []
+        if program and not (os.path.isfile(program) and os.access(program, os.X_OK)):
+            raise BadValue("KSSH_HOOK", program, "a program that can be run, with its path")
+
+    def run(self, facts: Mapping[str, str]) -> str | None:
+        """Start the program with facts in its environment; return None, or why it was not started."""
+        if not self._program:
+            return None
+        self.reap()
+        if len(self._running) >= MOST_HOOKS:
+            return f"hook not run: {MOST_HOOKS} are still running"
+        try:
+            self._running.append(
+                subprocess.Popen(
+                    [os.path.abspath(self._program), facts["KSSH_EVENT"]],
+                    env={**os.environ, **facts},
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    start_new_session=True,
+                    restore_signals=True,
+                )
+            )
+        except OSError as error:
+            return f"hook not run: {error.strerror}"
+        return None
+
+    def reap(self) -> None:
+        """Collect programs that have ended."""
+        self._running = [process for process in self._running if process.poll() is None]
+
+    def disown(self) -> None:
+        """Leave running programs to the system: kssh ends, and they go on."""
+        self.reap()
+        for process in self._running:
+            process.returncode = -signal.SIGCHLD  # no warning that it was left unreaped
+        self._running = []

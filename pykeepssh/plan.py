@@ -1,0 +1,306 @@
+"""What kind of session a command line asks for, and what is added to it.
+
+Knows the kinds and options of the design (2, 3, 4).  Must not know how ssh is run or asked: the
+effective configuration, the standing of descriptors 0 to 2 and the settings are handed in.
+"""
+
+from __future__ import annotations
+
+from .kinds import ATTACH, COMMAND, QUERY, SHELL, STREAM, TUNNEL
+from .sshargs import QUERIES
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from .settings import Settings
+    from .sshargs import CommandLine
+
+SSH_COUNTMAX = "3"  # ssh_config(5), ServerAliveCountMax
+QUIET_LEVELS = ("QUIET", "FATAL", "ERROR")
+# What a log channel needs of an ssh whose own level stays below INFO (LogVerbose, OpenSSH 8.5):
+# the functions that write the lines which evidence.py knows.
+VERBOSE_FUNCTIONS = (
+    "ssh.c:*,sshconnect.c:*,sshconnect2.c:*,clientloop.c:*,mux.c:*,kex.c:*,dispatch.c:*,misc.c:*,"
+    "channels.c:channel_setup_fwd_listener*,channels.c:channel_new*,channels.c:channel_input_open_failure*,"
+    "packet.c:sshpkt_vfatal*,packet.c:ssh_packet_disconnect*,packet.c:ssh_packet_read_poll_seqnr*"
+)
+
+
+class Plan:
+    """What to do with a command line.
+
+    kind        QUERY to TUNNEL
+    supervised  False: exec ssh
+    background  kssh does what -f asks for
+    first       keywords for CommandLine.with_options: they win over the user's, because kssh itself
+                does what the user asked of them
+    last        words for CommandLine.with_options: the user's win over them
+    without     flag letters that kssh does itself
+    log         the log channel can be had (LogLevel or LogVerbose is among the added)
+    user_level  LogLevel in force for the user, in capitals
+    """
+
+    __slots__ = ("background", "first", "kind", "last", "log", "supervised", "user_level", "without")
+
+    def __init__(self, kind: str, supervised: bool = False) -> None:
+        self.kind = kind
+        self.supervised = supervised
+        self.background = False
+        self.first: list[str] = []
+        self.last: list[str] = []
+        self.without = ""
+        self.log = False
+        self.user_level = "INFO"
+
+    def add(self, keyword: str, value: object) -> None:
+        """Add "-o keyword=value" where the user's own option wins."""
+        self.last += ["-o", f"{keyword}={value}"]
+
+
+class Standing:
+    """How kssh was started.
+
+    stdin_tty, stdout_tty  that descriptor is a terminal
+    attended               a person is at a terminal and can answer a prompt
+    askpass                SSH_ASKPASS can answer in that person's place
+    """
+
+    __slots__ = ("askpass", "attended", "stdin_tty", "stdout_tty")
+
+    def __init__(self, stdin_tty: bool, stdout_tty: bool, attended: bool, askpass: bool) -> None:
+        self.stdin_tty = stdin_tty
+        self.stdout_tty = stdout_tty
+        self.attended = attended
+        self.askpass = askpass
+
+
+def first_value(effective: Mapping[str, Sequence[str]] | None, keyword: str, otherwise: str) -> str:
+    """Return a keyword's value from "ssh -G", or another where that is not known."""
+    values = effective.get(keyword) if effective else None
+    return values[0] if values else otherwise
+
+
+def kind_of(line: CommandLine, effective: Mapping[str, Sequence[str]] | None, standing: Standing) -> str:
+    """Return the kind of session that a complete command line asks for."""
+    if any(option.letter in QUERIES for option in line.options):
+        return QUERY
+    if line.destination is None or not line.complete:
+        return QUERY
+    session = first_value(effective, "sessiontype", "none" if line.count("N") else "default")
+    if line.count("W") or line.count("s") or session == "subsystem":
+        return STREAM
+    if session == "none":
+        return TUNNEL
+    background = line.count("f") or first_value(effective, "forkafterauthentication", "no") == "yes"
+    no_stdin = background or line.count("n") or first_value(effective, "stdinnull", "no") == "yes"
+    if no_stdin or not (standing.stdin_tty and standing.stdout_tty):
+        return STREAM
+    command = _command(line, effective)
+    wish = first_value(effective, "requesttty", _wish_by_letters(line))
+    if wish in ("false", "no") or (command and wish == "auto"):
+        return STREAM
+    if not command:
+        return SHELL
+    return ATTACH if attaches(command) else COMMAND
+
+
+def _command(line: CommandLine, effective: Mapping[str, Sequence[str]] | None) -> str:
+    remote = first_value(effective, "remotecommand", "none")
+    return " ".join(line.command) or ("" if remote == "none" else remote)
+
+
+def _wish_by_letters(line: CommandLine) -> str:
+    if line.count("T"):
+        return "no"
+    return "yes" if line.count("t") else "auto"
+
+
+# The programs that attach to a session which outlives the connection, and the words behind which
+# they do nothing else.  Attaching twice is safe; making a session that runs a command is not.
+_TMUX_ATTACH = frozenset(("attach", "attach-session", "a", "at", "att", "atta", "attac"))
+_TMUX_NEW = frozenset(("new", "new-session"))
+_ZELLIJ_ATTACH = frozenset(("attach", "a"))
+_SCREEN_ATTACH = frozenset("rRxdD")
+_SCREEN_FLAGS = frozenset("rRxdDUaAOqT")
+_SHELL_WORDS = frozenset(";&|<>()`$\n\r*?[]{}!#~\\")
+
+
+def attaches(command: str) -> bool:
+    """Tell whether a remote command only attaches to a terminal multiplexer, so that it may be run again.
+
+    "tmux attach || tmux new" counts; a command that the multiplexer would be told to run does not.
+    """
+    parts = [part.split() for part in command.split("||")]
+    return all(_attaches(words) for words in parts)
+
+
+def _attaches(words: list[str]) -> bool:
+    if any(char in _SHELL_WORDS for word in words for char in word):
+        return False
+    words = [word.strip("\"'") for word in words]
+    if words[:1] == ["exec"]:
+        words = words[1:]
+    while words and "=" in words[0]:
+        words = words[1:]
+    if not words:
+        return False
+    rule = _ATTACHERS.get(words[0].rpartition("/")[2])
+    return rule is not None and rule(words[1:])
+
+
+def _tmux(words: list[str]) -> bool:
+    plain = _strip_flags(words, "2CDluvN", "cfLST")
+    if not plain:
+        return True
+    if plain[0] in _TMUX_ATTACH:
+        return not _strip_flags(plain[1:], "dErx", "cft")
+    if plain[0] in _TMUX_NEW:
+        return not _strip_flags(plain[1:], "ADdEPX", "cefFnstxy") and "-d" not in plain
+    return False
+
+
+def _screen(words: list[str]) -> bool:
+    flags = "".join(word[1:] for word in words if word.startswith("-"))
+    names = [word for word in words if not word.startswith("-")]
+    if not words:
+        return True
+    return bool(set(flags) & _SCREEN_ATTACH) and set(flags) <= _SCREEN_FLAGS | {"S"} and len(names) <= 1
+
+
+def _zellij(words: list[str]) -> bool:
+    if not words:
+        return True
+    return words[0] in _ZELLIJ_ATTACH and len(_strip_flags(words[1:], "c", "")) <= 2
+
+
+def _byobu(words: list[str]) -> bool:
+    return not words or _tmux(words)
+
+
+def _dtach(words: list[str]) -> bool:
+    return len(words) >= 2 and words[0] == "-a"
+
+
+def _abduco(words: list[str]) -> bool:
+    return len(words) >= 2 and words[0] in ("-a", "-ra", "-ar", "-fa")
+
+
+_ATTACHERS = {
+    "tmux": _tmux,
+    "screen": _screen,
+    "zellij": _zellij,
+    "byobu": _byobu,
+    "dtach": _dtach,
+    "abduco": _abduco,
+}
+
+
+def _strip_flags(words: list[str], flags: str, with_value: str) -> list[str]:
+    """Return what is left of words behind leading options of the given letters."""
+    words = list(words)
+    while words and words[0].startswith("-") and len(words[0]) > 1:
+        word = words.pop(0)
+        for place, letter in enumerate(word[1:], 2):
+            if letter in with_value:
+                if place == len(word) and words:
+                    words.pop(0)
+                break
+            if letter not in flags:
+                return [word, *words]
+    return words
+
+
+def make(
+    line: CommandLine,
+    effective: Mapping[str, Sequence[str]] | None,
+    settings: Settings,
+    standing: Standing,
+) -> Plan:
+    """Return the Plan for a command line.
+
+    effective is what "ssh -G" said (keyword in lower case: values), or None if it could not be asked.
+    """
+    kind = kind_of(line, effective, standing)
+    if kind == QUERY:
+        return Plan(QUERY)
+    supervised = settings.restart == "always" or (settings.restart == "auto" and kind != STREAM)
+    plan = Plan(kind, supervised)
+    plan.user_level = first_value(effective, "loglevel", _level_by_letters(line))
+    _add_keepalive(plan, effective, settings)
+    if not supervised:
+        return plan
+    if line.count("f") or first_value(effective, "forkafterauthentication", "no") == "yes":
+        plan.background = True
+        plan.without += "f"
+        if not line.count("f"):
+            plan.first.append("ForkAfterAuthentication=no")
+    if "CONNECT_TIMEOUT" in settings.given or first_value(effective, "connecttimeout", "none") in ("none", "0"):
+        plan.add("ConnectTimeout", settings.connect_timeout_s)
+    if kind == TUNNEL:
+        _add_for_tunnel(plan, line, effective, standing)
+    return plan
+
+
+def _level_by_letters(line: CommandLine) -> str:
+    if line.count("q"):
+        return "QUIET"
+    return ("INFO", "DEBUG1", "DEBUG2", "DEBUG3")[min(3, line.count("v"))]
+
+
+def _add_keepalive(plan: Plan, effective: Mapping[str, Sequence[str]] | None, settings: Settings) -> None:
+    interval = first_value(effective, "serveraliveinterval", "0")
+    if settings.interval_s == 0 or (interval != "0" and "INTERVAL" not in settings.given):
+        if "COUNTMAX" in settings.given:
+            plan.add("ServerAliveCountMax", settings.countmax)
+        return
+    plan.add("ServerAliveInterval", settings.interval_s)
+    countmax = first_value(effective, "serveralivecountmax", SSH_COUNTMAX)
+    if countmax == SSH_COUNTMAX or "COUNTMAX" in settings.given:
+        plan.add("ServerAliveCountMax", settings.countmax)
+
+
+def _add_for_tunnel(
+    plan: Plan, line: CommandLine, effective: Mapping[str, Sequence[str]] | None, standing: Standing
+) -> None:
+    # "no" is also what an untouched configuration says; on the command line the user's own wins.
+    plan.add("ExitOnForwardFailure", "yes")
+    shared = first_value(effective, "controlpath", "none") != "none"
+    if shared and not (line.count("M") or line.has_keyword("ControlMaster")):
+        plan.add("ControlPath", "none")
+    if not standing.attended and not standing.askpass:
+        plan.add("BatchMode", "yes")
+
+
+def shares_connection(
+    plan: Plan, line: CommandLine, effective: Mapping[str, Sequence[str]] | None
+) -> bool:
+    """Tell whether this ssh may be a client of a shared master, or one itself."""
+    if "ControlPath=none" in plan.last and not (line.count("S") or line.has_keyword("ControlPath")):
+        return False
+    path = first_value(effective, "controlpath", "none")
+    return path != "none"
+
+
+def add_log_channel(plan: Plan, log_path: str, shared: bool, version: tuple[int, int] | None, quiet_letter: bool) -> None:
+    """Add what makes ssh write its log to log_path at a level that tells what happened.
+
+    shared        the connection may be shared: only DEBUG2 says how a master's client ended
+    version       of OpenSSH, or None if not known
+    quiet_letter  the user gave -q, over which no LogLevel wins
+
+    ssh takes its level as a whole, and below INFO it also withholds the server's banner and
+    "Connection to HOST closed.": there the level stays and LogVerbose forces single lines.
+    """
+    if plan.user_level in QUIET_LEVELS:
+        if version is not None and version >= (8, 5):
+            plan.last += ["-o", "LogVerbose=" + VERBOSE_FUNCTIONS]
+        elif quiet_letter:
+            return
+        else:
+            plan.first.append("LogLevel=DEBUG2" if shared else "LogLevel=DEBUG1")
+    elif plan.user_level in ("INFO", "VERBOSE") or (shared and plan.user_level == "DEBUG1"):
+        plan.first.append("LogLevel=DEBUG2" if shared else "LogLevel=DEBUG1")
+    plan.without += "y"
+    plan.last += ["-E", log_path]
+    plan.log = True

@@ -1,0 +1,164 @@
+"""The system's ssh program: where it is, and how to become it.
+
+Knows PATH, exec and what Python changes in a process that ssh must not inherit.  Decides nothing.
+"""
+
+from __future__ import annotations
+
+import os
+
+from .errors import KsshError, printable
+
+# Importing the public module costs 4 ms (enum, for its constants' names) of the 15 that "kssh host
+# true" may cost in all; this is the part in C that it wraps.
+try:
+    import _signal as signal
+except ImportError:  # pragma: no cover - another Python than CPython or PyPy
+    import signal  # type: ignore[no-redef]
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import NoReturn
+
+# Where OpenSSH installs itself (pathnames.h) and where packages put it, for a PATH without ssh.
+USUAL_PLACES = ("/usr/bin/ssh", "/usr/local/bin/ssh", "/opt/homebrew/bin/ssh", "/bin/ssh")
+# Counts how many programs named ssh that are scripts called kssh again, one inside the other.
+NESTING = "KSSH_NESTING"
+DEEPEST = 8
+_SCRIPT_BYTES = 65536  # a wrapper script is short; kssh's own is a few lines
+# Python ignores these two for its own good (pylifecycle.c); ignored they would stay across exec.
+RESET_SIGNALS = ("SIGPIPE", "SIGXFSZ")
+
+
+def find(wanted: str, environment: Mapping[str, str]) -> str:
+    """Return the absolute path of the ssh program to run.
+
+    wanted  KSSH_SSH: a path, a name to look up in PATH, or "" for ssh
+
+    kssh never finds itself: neither a link nor a copy of it under the name ssh, nor a script that
+    calls it.  Raises KsshError if there is no ssh.
+    """
+    if wanted:
+        return _wanted(wanted, environment)
+    nested = environment.get(NESTING, "")
+    depth = int(nested) if nested.isascii() and nested.isdigit() else 0
+    if depth >= DEEPEST:
+        raise KsshError("the ssh program in PATH calls kssh again and again; set KSSH_SSH to the real one")
+    for path in _candidates("ssh", environment):
+        # A script in our place is left out once it has led back to us.
+        if _is_program(path) and not _calls_kssh(path) and not (depth and _is_script(path)):
+            return path
+    raise KsshError("there is no ssh program in PATH; install OpenSSH's client or set KSSH_SSH")
+
+
+def _wanted(wanted: str, environment: Mapping[str, str]) -> str:
+    if "/" in wanted:
+        paths = [os.path.abspath(wanted)]
+    else:
+        paths = [
+            os.path.join(folder, wanted)
+            for folder in environment.get("PATH", os.defpath).split(":")
+            if folder.startswith("/")
+        ]
+    for path in paths:
+        if _is_program(path):
+            if _calls_kssh(path):
+                raise KsshError(f"KSSH_SSH={printable(wanted)}: expected ssh, but this is kssh itself")
+            return path
+    raise KsshError(f"KSSH_SSH={printable(wanted)}: expected a program that can be run")
+
+
+def _candidates(name: str, environment: Mapping[str, str]) -> list[str]:
+    folders = environment.get("PATH", os.defpath).split(":")
+    found = [os.path.join(folder, name) for folder in folders if folder.startswith("/")]
+    return found + [path for path in USUAL_PLACES if path not in found]
+
+
+def _is_program(path: str) -> bool:
+    return os.access(path, os.X_OK) and os.path.isfile(path)
+
+
+def _head(path: str, size: int) -> bytes:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return b""  # executable but not readable: a program in machine code
+    try:
+        return os.read(fd, size)
+    finally:
+        os.close(fd)
+
+
+def _is_script(path: str) -> bool:
+    return _head(path, 2) == b"#!"
+
+
+def _calls_kssh(path: str) -> bool:
+    if not _is_script(path):
+        return False
+    text = _head(path, _SCRIPT_BYTES)
+    return b"kssh" in text or b"pykeepssh" in text
+
+
+def environment_for(path: str, inherited: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
+    """Return the environment for ssh: the one kssh was started with.
+
+    Python itself adds LC_CTYPE in the C locale (PEP 538), which ssh would send on.  KSSH_NESTING is
+    added only where ssh is a script, which might lead back here.
+    """
+    environment = dict(inherited)
+    if environment.get(b"LC_CTYPE") in (b"C.UTF-8", b"C.utf8", b"UTF-8") and not _had_lc_ctype():
+        del environment[b"LC_CTYPE"]
+    if _is_script(path):
+        depth = environment.get(NESTING.encode(), b"0")
+        environment[NESTING.encode()] = b"%d" % (int(depth) + 1 if depth.isdigit() else 1)
+    else:
+        environment.pop(NESTING.encode(), None)
+    return environment
+
+
+def _had_lc_ctype() -> bool:
+    """Tell whether LC_CTYPE stood in the environment before Python began."""
+    try:
+        fd = os.open("/proc/self/environ", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        # No such file on macOS: Python adds the variable only where no other one names a locale.
+        return any(os.environ.get(name) for name in ("LC_ALL", "LANG"))
+    try:
+        block = b""
+        while True:
+            part = os.read(fd, 65536)
+            if not part:
+                break
+            block += part
+    finally:
+        os.close(fd)
+    return any(entry.startswith(b"LC_CTYPE=") for entry in block.split(b"\0"))
+
+
+def reset_signals() -> None:
+    """Give the signals that Python ignores their default action back, before an exec."""
+    for name in RESET_SIGNALS:
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_DFL)
+
+
+SIGINT = signal.SIGINT
+
+
+def die_of(signum: int) -> NoReturn:
+    """End this process by a signal, so that whoever waits sees what ended it."""
+    signal.signal(signum, signal.SIG_DFL)
+    os.kill(os.getpid(), signum)
+    os._exit(128 + signum)  # the signal is blocked: the status a shell would show for it
+
+
+def become(path: str, words: Sequence[str]) -> NoReturn:
+    """Become ssh: nothing of Python remains.  Raises KsshError if that fails."""
+    reset_signals()
+    try:
+        # argv[0] is the absolute path: ProxyJump starts the same program again by it (ssh.c).
+        os.execve(path, [path, *words], environment_for(path, os.environb))
+    except OSError as error:
+        raise KsshError(f"cannot run {printable(path)}: {error.strerror}") from error

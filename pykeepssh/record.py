@@ -1,0 +1,64 @@
+"""The state record of a link: one small JSON object.
+
+Knows the format.  Must not know where a record is kept.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Sequence
+from typing import Any
+
+VERSION = 1
+
+# name: (type, what it holds)
+FIELDS: dict[str, tuple[tuple[type, ...], str]] = {
+    "version": ((int,), "of this format"),
+    "name": ((str,), "the link's name"),
+    "kind": ((str,), "kind of session"),
+    "destination": ((str,), "as the user wrote it"),
+    "machine": ((str,), "host name of the machine that kssh runs on"),
+    "pid": ((int,), "of kssh"),
+    "pid_started": ((int, float), "when that process started, epoch seconds: a pid alone may be reused"),
+    "ssh_pid": ((int, type(None)), "of ssh, while it runs"),
+    "state": ((str,), "of the machine: STARTING, UP, WAITING, RESTARTING, STOPPING"),
+    "since": ((int, float), "when that state began, epoch seconds"),
+    "starts": ((int,), "starts of ssh so far"),
+    "reason": ((str,), "why ssh ended last, in words"),
+    "next": ((int, float, type(None)), "when ssh is started next, epoch seconds, while WAITING"),
+    "forwards": ((list,), 'what is forwarded, as in "R2222"'),
+}
+
+_NAME_CHARS = "-_.@+,:"
+_LONGEST_NAME = 80
+
+
+def pack(record: dict[str, Any]) -> bytes:
+    """Return a record as one line of JSON."""
+    return json.dumps(record, ensure_ascii=True, separators=(",", ":")).encode() + b"\n"
+
+
+def unpack(data: bytes) -> dict[str, Any] | None:
+    """Return a record, or None if the data is none that this version can read."""
+    try:
+        record = json.loads(data)
+    except ValueError:
+        return None
+    if not isinstance(record, dict) or record.get("version") != VERSION:
+        return None
+    for field, (types, _) in FIELDS.items():
+        if not isinstance(record.get(field), types) or isinstance(record.get(field), bool):
+            return None
+    return record
+
+
+def link_name(destination: str, forwards: Sequence[str], key: Sequence[str]) -> str:
+    """Return a name that a person can read and that no other link has: "alice@host-R2222-1f0c9a2b".
+
+    key is everything that tells two links apart; it goes into the last eight digits.
+    """
+    readable = "-".join([destination, *forwards])
+    readable = "".join(c if c.isalnum() or c in _NAME_CHARS else "_" for c in readable)
+    digest = zlib.crc32("\0".join(key).encode("utf-8", "surrogateescape"))
+    return f"{readable.lstrip('.')[:_LONGEST_NAME]}-{digest:08x}"

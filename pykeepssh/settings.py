@@ -1,0 +1,168 @@
+"""The KSSH_* environment: its names, defaults and what each value must look like.
+
+Knows the grammar of every variable.  Must not know what a setting leads to, nor read the
+environment itself: it is handed in.
+"""
+
+from __future__ import annotations
+
+from .errors import BadValue
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+NO_LIMIT = -1
+
+_UNITS_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}  # sshd_config(5), TIME FORMATS
+_LARGEST = 2**31 - 1
+_LONGEST_S = _LARGEST // 1000  # ssh and poll(2) count in milliseconds that fit an int
+_LONGEST_LIFE_S = 10 * 365 * 86400
+
+
+def _digits(text: str) -> int | None:
+    """Return a decimal number of ASCII digits, or None."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 10 else None
+
+
+def _seconds(name: str, text: str, least: int = 0, most: int = _LONGEST_S) -> int:
+    total = 0
+    number = ""
+    for char in text.lower():
+        if char in _UNITS_S and number:
+            total += int(number) * _UNITS_S[char]
+            number = ""
+        elif "0" <= char <= "9" and len(number) < 10:
+            number += char
+        else:
+            total = -1
+            break
+    total += int(number or 0) if total >= 0 else 0
+    if not least <= total <= most:
+        raise BadValue(name, text, f"a time of {least} to {most} seconds, such as 90 or 1m30s")
+    return total
+
+
+def _delay(name: str, text: str) -> int:
+    return _seconds(name, text, least=1)
+
+
+def _lifetime(name: str, text: str) -> int:
+    return _seconds(name, text, most=_LONGEST_LIFE_S)
+
+
+def _positive(name: str, text: str) -> int:
+    number = _digits(text)
+    if number is None or not 1 <= number <= _LARGEST:
+        raise BadValue(name, text, "a whole number of at least 1")
+    return number
+
+
+def _limit(name: str, text: str) -> int:
+    if text == str(NO_LIMIT):
+        return NO_LIMIT
+    number = _digits(text)
+    if number is None or not 1 <= number <= _LARGEST:
+        raise BadValue(name, text, "the most starts of ssh in all, at least 1, or -1 for no limit")
+    return number
+
+
+def _one_of(*words: str) -> Callable[[str, str], str]:
+    def choose(name: str, text: str) -> str:
+        if text.lower() not in {word.lower() for word in words}:
+            raise BadValue(name, text, "one of " + ", ".join(words))
+        return next(word for word in words if word.lower() == text.lower())
+
+    return choose
+
+
+def _text(name: str, text: str) -> str:
+    return text
+
+
+def _link_name(name: str, text: str) -> str:
+    if len(text) > 100 or text.startswith(".") or not all(c.isalnum() or c in "-_.@:+," for c in text):
+        raise BadValue(name, text, "up to 100 letters, digits and -_.@:+, not beginning with a dot")
+    return text
+
+
+LOG_LEVELS = ("QUIET", "ERROR", "INFO", "VERBOSE", "DEBUG")  # ssh_config(5), LogLevel
+
+# name without KSSH_: (default as it would be written, parser)
+TABLE: dict[str, tuple[str, Callable[[str, str], object]]] = {
+    "INTERVAL": ("15", _seconds),
+    "COUNTMAX": ("3", _positive),
+    "MAXSTART": ("-1", _limit),
+    "RESTART": ("auto", _one_of("auto", "always", "never")),
+    "FIRST_START": ("auto", _one_of("auto", "retry", "fail")),
+    "BACKOFF_MAX": ("30", _delay),
+    "CONNECT_TIMEOUT": ("15", _delay),
+    "MAXLIFETIME": ("0", _lifetime),
+    "SSH": ("", _text),
+    "NAME": ("", _link_name),
+    "PIDFILE": ("", _text),
+    "LOGFILE": ("", _text),
+    "LOGLEVEL": ("INFO", _one_of(*LOG_LEVELS)),
+    "STATE_DIR": ("", _text),
+    "HOOK": ("", _text),
+}
+
+
+class Settings:
+    """What the KSSH_* variables say.
+
+    Times are whole seconds.  interval_s 0 adds no keepalive; maxstart and maxlifetime_s know
+    NO_LIMIT and 0 for "none"; paths and names are "" where unset.  given holds the names (without
+    KSSH_) that the environment sets: those beat ssh_config, defaults do not.
+    """
+
+    __slots__ = (
+        "backoff_max_s",
+        "connect_timeout_s",
+        "countmax",
+        "first_start",
+        "given",
+        "hook",
+        "interval_s",
+        "logfile",
+        "loglevel",
+        "maxlifetime_s",
+        "maxstart",
+        "name",
+        "pidfile",
+        "restart",
+        "ssh",
+        "state_dir",
+    )
+
+    interval_s: int
+    countmax: int
+    maxstart: int
+    restart: str
+    first_start: str
+    backoff_max_s: int
+    connect_timeout_s: int
+    maxlifetime_s: int
+    ssh: str
+    name: str
+    pidfile: str
+    logfile: str
+    loglevel: str
+    state_dir: str
+    hook: str
+    given: frozenset[str]
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        """Read the environment; an empty value counts as unset.
+
+        Raises BadValue for the first variable that cannot be used.
+        """
+        given = set()
+        for name, (default, read) in TABLE.items():
+            text = environment.get("KSSH_" + name, "")
+            if text:
+                given.add(name)
+            value = read("KSSH_" + name, text or default)
+            attribute = name.lower()
+            setattr(self, attribute if hasattr(type(self), attribute) else attribute + "_s", value)
+        self.given = frozenset(given)

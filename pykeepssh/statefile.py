@@ -1,0 +1,167 @@
+"""Files that say what runs: the state directory, records, locks, the pidfile.
+
+Knows files.  Must not know what a state means.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import pwd
+import socket
+import stat
+import tempfile
+import time
+
+from .errors import BadValue, KsshError, printable
+
+# A lock that was released a moment ago, by a link that is just ending, is worth this wait.
+LOCK_WAIT_S = 0.5
+_LOCK_STEP_S = 0.02
+
+
+def home() -> str:
+    """Return the home directory: HOME, or the password database's, as at boot there is no HOME."""
+    path = os.environ.get("HOME", "")
+    if path.startswith("/"):
+        return path
+    try:
+        return pwd.getpwuid(os.getuid()).pw_dir
+    except KeyError:
+        return "/"
+
+
+def machine() -> str:
+    """Return this machine's host name, fit for a file name: homes are shared between machines."""
+    return "".join(c if c.isalnum() or c in "-_." else "_" for c in socket.gethostname()) or "localhost"
+
+
+def state_directory(wanted: str) -> tuple[str, str | None]:
+    """Return the directory for records and locks, made if need be, and why it is not the usual one.
+
+    wanted is KSSH_STATE_DIR or "".  The second value is None where all is as it should be.
+    Raises BadValue if KSSH_STATE_DIR cannot be used.
+    """
+    if wanted:
+        try:
+            return _private_directory(os.path.abspath(wanted)), None
+        except OSError as error:
+            raise BadValue(
+                "KSSH_STATE_DIR", wanted, f"a directory to write to ({error.strerror})"
+            ) from error
+    usual = os.path.join(home(), ".local", "state", "kssh")
+    try:
+        return _private_directory(usual), None
+    except OSError as error:
+        why = f"cannot use {printable(usual)}: {error.strerror}"
+    other = os.path.join(tempfile.gettempdir(), f"kssh-{os.getuid()}")
+    try:
+        return _private_directory(other), f"{why}; using {printable(other)}"
+    except OSError as error:
+        raise KsshError(f"{why}; nor {printable(other)}: {error.strerror}; set KSSH_STATE_DIR") from error
+
+
+def _private_directory(path: str) -> str:
+    os.makedirs(path, mode=0o700, exist_ok=True)
+    found = os.lstat(path) if path.startswith(tempfile.gettempdir()) else os.stat(path)
+    if not stat.S_ISDIR(found.st_mode):
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+    if found.st_uid != os.getuid() or not os.access(path, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    return path
+
+
+def write_by_rename(path: str, data: bytes) -> None:
+    """Write a file that others see either old or new; mode 0600.  Raises OSError."""
+    temporary = f"{path}.{os.getpid()}.new"
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        try:
+            os.write(fd, data)
+        finally:
+            os.close(fd)
+        os.rename(temporary, path)
+    except OSError:
+        remove(temporary)
+        raise
+
+
+def remove(path: str) -> None:
+    """Remove a file that may be gone already."""
+    try:
+        os.unlink(path)
+    except OSError:
+        pass
+
+
+class Lock:
+    """A lock that goes with its holder: flock(2) on a file that tells who holds it."""
+
+    def __init__(self, path: str) -> None:
+        """Prepare a lock; nothing is locked yet."""
+        self._path = path
+        self._fd: int | None = None
+
+    def acquire(self) -> str | None:
+        """Take the lock; return None, or what its holder wrote if it is held.  Raises OSError."""
+        deadline = time.monotonic() + LOCK_WAIT_S
+        while True:
+            fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                holder = os.read(fd, 200).decode("utf-8", "replace").strip()
+                os.close(fd)
+                if time.monotonic() >= deadline:
+                    return holder or "unknown"
+                time.sleep(_LOCK_STEP_S)
+                continue
+            if self._is_the_file(fd):
+                break
+            os.close(fd)  # the holder removed it between our open and our lock
+        self._fd = fd
+        self.write(f"pid {os.getpid()}")
+        return None
+
+    def _is_the_file(self, fd: int) -> bool:
+        try:
+            return os.path.samestat(os.fstat(fd), os.stat(self._path))
+        except OSError:
+            return False
+
+    def write(self, text: str) -> None:
+        """Say who holds the lock."""
+        assert self._fd is not None
+        os.ftruncate(self._fd, 0)
+        os.pwrite(self._fd, text.encode(), 0)
+
+    def release(self) -> None:
+        """Remove the file and let the lock go; it need not be held."""
+        if self._fd is not None:
+            remove(self._path)  # first, so that nobody locks a file that is about to vanish
+            os.close(self._fd)
+            self._fd = None
+
+
+class Pidfile:
+    """KSSH_PIDFILE: the pid of the kssh that watches the link."""
+
+    def __init__(self, path: str) -> None:
+        """Write the file.  Raises BadValue if that cannot be done."""
+        self._path = os.path.abspath(path)
+        try:
+            write_by_rename(self._path, b"%d\n" % os.getpid())
+            os.chmod(self._path, 0o644)
+        except OSError as error:
+            raise BadValue("KSSH_PIDFILE", path, f"a file that can be written ({error.strerror})") from error
+
+    def remove(self) -> None:
+        """Remove the file if it is still ours."""
+        try:
+            with open(self._path, "rb") as file:
+                ours = file.read(32) == b"%d\n" % os.getpid()
+        except OSError:
+            return
+        if ours:
+            remove(self._path)
