@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+
 from harness import MARK, POLL_S, Relay, Sshd, alive, end, marked, restore_signals
 
 UNIT = Path(__file__).parent / "unit"
@@ -30,7 +31,7 @@ def clean_environment(request: pytest.FixtureRequest, monkeypatch: pytest.Monkey
         return
     tmp_path: Path = request.getfixturevalue("tmp_path")
     for name in list(os.environ):
-        if name in FOREIGN or (name.startswith("KSSH_") and not name.startswith("KSSH_TEST_")):
+        if name in FOREIGN or (name.startswith(("KSSH_", "PYTHON")) and not name.startswith("KSSH_TEST_")):
             monkeypatch.delenv(name)
     home = tmp_path / "home"
     home.mkdir()

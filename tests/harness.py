@@ -140,7 +140,8 @@ class Sshd:
         self._log = directory / "sshd.log"
         (directory / "home").mkdir(exist_ok=True)
         for name in ("host_key", "client_key"):
-            subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", directory / name], check=True)
+            key = str(directory / name)
+            subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
         shutil.copy(directory / "client_key.pub", directory / "authorized_keys")
         host_key = (directory / "host_key.pub").read_text()
         (directory / "known_hosts").write_text(f"t {host_key}")
@@ -187,7 +188,7 @@ class Sshd:
             f"AuthorizedKeysFile {self.directory}/authorized_keys\n"
             "PidFile none\n"
             "StrictModes no\n"
-            "UsePAM no\n"
+            f"UsePAM {'yes' if _root_is_locked() else 'no'}\n"
             "PermitRootLogin yes\n"
             "PasswordAuthentication no\n"
             "KbdInteractiveAuthentication no\n"
@@ -262,6 +263,14 @@ def _family(pid: int) -> list[psutil.Process]:
         return [parent, *parent.children(recursive=True)]
     except psutil.NoSuchProcess:
         return []
+
+
+def _root_is_locked() -> bool:
+    """Tell whether we are root without a usable password: only with PAM does sshd let root in then."""
+    if os.geteuid() != 0:
+        return False
+    entries = Path("/etc/shadow").read_text().splitlines()
+    return any(entry.startswith("root:!") for entry in entries)
 
 
 def openssh_version() -> tuple[int, int]:
@@ -617,8 +626,8 @@ class Terminal:
         """Take what the terminal shows now, without waiting; return what is new."""
         new = bytearray()
         with contextlib.suppress(BlockingIOError, OSError):
-            while part := os.read(self._master, 65536):
-                new += part
+            while len(new) < 1_000_000:  # more may come for ever
+                new += os.read(self._master, 65536)
         self.output += new
         return bytes(new)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+
 from harness import MARK, Relay, Sshd, Terminal, alive, fake_ssh, marked, need, run_kssh, shell, wait_for
 
 
@@ -36,11 +37,13 @@ def echoes(process: subprocess.Popen[bytes], text: bytes) -> None:
 
 def status(config: Path, *words: str) -> int:
     command = ["ssh", "-F", config, *words, "t", "true"]
-    return subprocess.run(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False).returncode
+    null = subprocess.DEVNULL
+    return subprocess.run(command, stdin=null, stderr=null, check=False).returncode
 
 
 def test_sshd_runs_commands_in_an_empty_home(sshd: Sshd) -> None:
-    said = subprocess.run(["ssh", "-F", sshd.config, "t", "ls -A; echo $HOME; exit 3"], stdout=subprocess.PIPE)
+    command = ["ssh", "-F", sshd.config, "t", "ls -A; echo $HOME; exit 3"]
+    said = subprocess.run(command, stdout=subprocess.PIPE, check=False)
     assert said.returncode == 3
     assert said.stdout.endswith(f"{sshd.directory}/home\n".encode())
 
@@ -70,8 +73,8 @@ def test_sshd_sessions_can_be_killed(sshd: Sshd) -> None:
 
 def test_sshd_takes_remote_commands_along(tmp_path: Path) -> None:
     with Sshd(tmp_path / "sshd") as sshd:
-        asked = subprocess.run(["ssh", "-F", sshd.config, "t", "sleep 600 >/dev/null 2>&1 & echo $!"], stdout=-1)
-        remote = int(asked.stdout)
+        command = ["ssh", "-F", sshd.config, "t", "sleep 600 >/dev/null 2>&1 & echo $!"]
+        remote = int(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
         assert alive(remote)
         sshd.kill_sessions()
         assert alive(remote)
@@ -146,7 +149,6 @@ def test_relay_refuses_and_keeps_what_is_open(sshd: Sshd, relay: Relay) -> None:
 def test_relay_can_be_mute(sshd: Sshd, relay: Relay) -> None:
     config = sshd.config_for(relay.port)
     with ssh(config, "t", "cat") as process:
-        relay.mute = False
         echoes(process, b"before")
         relay.mute = True
         assert status(config, "-o", "ConnectTimeout=1") == 255
@@ -156,8 +158,8 @@ def test_relay_can_be_mute(sshd: Sshd, relay: Relay) -> None:
 
 
 def test_relay_without_a_target_takes_and_closes(tmp_path: Path) -> None:
-    with Relay(1) as relay:
-        with socket.create_connection(("127.0.0.1", relay.port)) as connection, pytest.raises(ConnectionResetError):
+    with Relay(1) as relay, socket.create_connection(("127.0.0.1", relay.port)) as connection:
+        with pytest.raises(ConnectionResetError):
             connection.recv(1)
         assert len(relay.accepted) == 1
 
@@ -176,12 +178,13 @@ def test_fake_ssh_answers_and_notes(tmp_path: Path) -> None:
     assert {"loglevel ERROR", "sessiontype none", "forkafterauthentication yes"} <= set(answer)
     assert fake.starts == []
     log = tmp_path / "log"
-    for words in (["-E", str(log), "host", "a  b", ""], ["host", "\udcff\n"]):
+    starts = [["-E", str(log), "host", "a  b", ""], ["host", "\udcff\n"]]
+    for words in starts:
         started = subprocess.run([fake.path, *words], check=False, stderr=subprocess.PIPE)
         assert started.returncode == 7
     assert log.read_bytes() == b"debug1: start 1\r\n"
     assert started.stderr == b"debug1: start 2\r\n"
-    assert [start.argv for start in fake.starts] == [["-E", str(log), "host", "a  b", ""], ["host", "\udcff\n"]]
+    assert [start.argv for start in fake.starts] == starts
 
 
 def test_kssh_runs_with_the_fake(tmp_path: Path) -> None:
@@ -192,7 +195,8 @@ def test_kssh_runs_with_the_fake(tmp_path: Path) -> None:
 
 
 def test_terminal_controls_its_command() -> None:
-    with Terminal(["sh", "-c", "stty size; read line </dev/tty; echo got:$line; exit 5"], rows=30) as terminal:
+    script = "stty size; read line </dev/tty; echo got:$line; exit 5"
+    with Terminal(["sh", "-c", script], rows=30) as terminal:
         terminal.expect(b"30 80")
         terminal.send(b"abc\n")
         terminal.expect(b"got:abc")
@@ -235,6 +239,6 @@ def test_a_process_in_the_background_is_found() -> None:
     command = "setsid sleep 600 >/dev/null 2>&1 &"
     subprocess.run(["sh", "-c", command], check=True)
     found = wait_for(lambda: marked(os.environ[MARK]))
-    assert [process.name() for process in found] in (["sleep"], ["setsid"], ["sh"])
+    assert len(found) == 1
     for process in found:
         process.kill()

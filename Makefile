@@ -1,0 +1,40 @@
+# make test   all that a change has to pass; sets itself up on a machine that has nothing yet
+# make demo   kssh against a throwaway sshd on this machine: a tunnel dies and comes back
+# make unit   a single step; likewise lint, types, man, real
+# make clean  forget .venv and what the tools left
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/ready
+PAGES := $(wildcard man/*.1)
+
+.PHONY: test demo lint types man unit real clean
+
+test: lint types man unit real
+
+$(READY): .ci/setup setup.cfg $(wildcard bin/*)
+	.ci/setup
+	touch $@
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY)
+	$(BIN)/mypy
+
+man: $(READY)
+	$(if $(PAGES),mandoc -T lint -W warning $(PAGES))
+
+unit: $(READY)
+	$(BIN)/coverage run -m pytest tests/unit
+	$(BIN)/coverage report
+
+real: $(READY)
+	$(BIN)/pytest --ignore=tests/unit
+
+demo: $(READY)
+	$(BIN)/python tests/demo.py
+
+clean:
+	rm -rf $(VENV) .tox .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache *.egg-info build dist
