@@ -12,6 +12,7 @@ import fcntl
 import os
 import pty
 import pwd
+import random
 import re
 import select
 import shutil
@@ -109,10 +110,16 @@ def end(processes: Sequence[psutil.Process]) -> None:
 
 
 def free_port() -> int:
-    """Return a port of 127.0.0.1 on which nothing listened a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a port of 127.0.0.1 on which nothing listened a moment ago.
+
+    It lies below those that the kernel gives to outgoing connections: there, one that asks again
+    and again whether the port is open can be given that very port, and then has itself on the line.
+    """
+    while True:
+        port = random.randrange(20000, 32000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 # A real sshd.
@@ -294,7 +301,7 @@ class Relay:
 
     def __init__(self, target_port: int) -> None:
         self.target_port = target_port
-        self.port = 0
+        self.port = free_port()
         self.accepted: list[float] = []
         self.mute = False
         self._writers: set[asyncio.StreamWriter] = set()
@@ -361,7 +368,6 @@ class Relay:
     async def _listen(self) -> None:
         if self._server is None:
             self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
-            self.port = self._server.sockets[0].getsockname()[1]
 
     async def _stop_listening(self) -> None:
         if self._server is not None:
