@@ -17,8 +17,9 @@ TAKES_ARGUMENT = frozenset("BDEFIJLOQRSWbceilmopw")
 # -P was an ignored flag up to 9.3 and takes a tag since 9.4: the caller says which.
 TAG = "P"
 # These ask ssh for something other than a connection.
-QUERIES = frozenset("VQGO")
+QUERIES = frozenset("VQGOZ")
 # remaining: HUdhjruz; an unknown letter is passed on as a flag, and ssh says what it thinks of it
+_SEPARATORS = str.maketrans('="\t\r\n', "     ")  # misc.c, strdelim()
 
 
 class Option:
@@ -41,7 +42,8 @@ class CommandLine:
     destination  the word that names the host, or None
     command      the words of the remote command; never parsed
     insert_at    index in words behind the last option that ssh reads: added options go there
-    complete     False if the last option lacks its argument or no destination follows
+    complete     False if ssh will refuse the words: an option lacks its argument, no destination
+                 follows, or a dash stands among the letters ("-N-")
     long_option  the first word such as "--help" where ssh expects options, or None
     """
 
@@ -74,12 +76,8 @@ class CommandLine:
 
     def has_keyword(self, keyword: str) -> bool:
         """Tell whether -o sets a configuration keyword, as readconf.c would split the line."""
-        wanted = keyword.lower()
-        return any(
-            value.lstrip(" \t").replace("=", " ").replace("\t", " ").partition(" ")[0].lower()
-            == wanted
-            for value in self.values("o")
-        )
+        wanted = [keyword.lower()]
+        return any(value.translate(_SEPARATORS).lower().split()[:1] == wanted for value in self.values("o"))
 
     def with_options(
         self, first: Sequence[str] = (), last: Sequence[str] = (), without: str = ""
@@ -96,7 +94,9 @@ class CommandLine:
                 word = words[option.word]
                 assert word is not None
                 shorter = word[: option.char] + word[option.char + 1 :]
-                words[option.word] = None if shorter == "-" else shorter
+                # "-2" does nothing, but without it an argument of "--" before it would end the options.
+                nothing = "-2" if option.word and words[option.word - 1] == "--" else None
+                words[option.word] = nothing if shorter == "-" else shorter
         added = [word for keyword in first for word in ("-o", keyword)]
         head = [word for word in words[: self.insert_at] if word is not None]
         tail = [word for word in words[self.insert_at :] if word is not None]
@@ -129,6 +129,9 @@ def parse(words: Sequence[str], tag_takes_argument: Callable[[], bool]) -> Comma
             char = 1
             while char < len(word):
                 letter = word[char]
+                if letter == "-":
+                    line.complete = False
+                    return line
                 if letter == TAG and tag is None:
                     tag = tag_takes_argument()
                 if letter in TAKES_ARGUMENT or (letter == TAG and tag):
@@ -147,7 +150,7 @@ def parse(words: Sequence[str], tag_takes_argument: Callable[[], bool]) -> Comma
             # ssh.c asks whether the last word that getopt read is "--", so an argument counts too;
             # an option added behind such an argument would change the answer.
             terminated = words[index - 1] == "--"
-            line.insert_at = start if terminated else index
+            line.insert_at = start if terminated and line.destination is None else index
         if line.destination is not None:
             line.command = tuple(words[index:])
             return line
