@@ -87,9 +87,9 @@ def play(folder: Path, mark: str) -> None:
         say("up: a greeting came through the tunnel")
         time.sleep(1)  # nothing to wait for: only so that the timeline can be read
 
-        killed = sshd.kill_sessions()
+        say(f"the server kills the session: kill -9 {' '.join(map(str, sshd.sessions()))}")
         died = time.monotonic()
-        say(f"session killed (kill -9 of pid {', '.join(map(str, killed))})")
+        sshd.kill_sessions()
         wait_for(lambda: greets(far_end), what="the tunnel to come back")
         say(f"back after {time.monotonic() - died:.1f} s: a greeting came through the tunnel")
 

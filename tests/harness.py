@@ -489,12 +489,12 @@ start=1
 until mkdir "$here/starts/$start.taken" 2>/dev/null; do start=$((start + 1)); done
 printf '%s\\0' "$$" "$@" >"$here/starts/$start.new"
 mv "$here/starts/$start.new" "$here/starts/$start"
-log=/dev/stderr
+log=
 for word do
     [ "$previous" = -E ] && log=$word
     previous=$word
 done
-exec 9>>"$log"
+if [ "$log" ]; then exec 9>>"$log"; else exec 9>&2; fi
 log() { printf '%s\\r\\n' "$@" >&9; }
 """
 
