@@ -3,8 +3,11 @@
 Knows the texts of OpenSSH 7.4 to 10.x at DEBUG1 and DEBUG2, and the level at which each line that
 carries none was written.  Must not know what follows from a fact: that is policy.py.
 
-Every pattern is anchored at the start of the line.  A server can put words of its own behind
-"debug1: Remote: " or "Received disconnect from …", never at the start.
+Every pattern is anchored at the start of the line: what a server says behind "debug1: Remote: " or
+"Received disconnect from …" is no fact.  Before authentication it can still write whole lines
+(the text of keyboard-interactive; a line end inside a message, which log.c lets through).  So phases
+only go forward, an address counts only until the connection stands, and no cause outlives the
+beginning of the session: a lie can end the link of the liar, nothing more.
 
 Source: log.c, ssh.c, sshconnect.c, sshconnect2.c, clientloop.c, channels.c, mux.c, packet.c.
 """
@@ -49,7 +52,8 @@ _DEBUG = re.compile(r"debug([123]): (.*)", re.DOTALL)
 _VERBOSE_LINES = re.compile(
     r"Authenticated to |Authenticated with partial success|Authenticated using "
     r"|Transferred: sent |Bytes per second: sent |Killed by signal "
-    r"|Rejected X11 connection after ForwardX11Timeout|bind(?: \[.*?\]:\S+)?: |socket(?: \[.*?\]:\S+)?: "
+    # An error for the last address of a name, else verbose: by default that is the IPv4 one.
+    r"|Rejected X11 connection after ForwardX11Timeout|bind \[[^\]]*:[^\]]*\]:|socket(?: \[.*?\]:\S+)?: "
     r"|DNS lookup error: |Error parsing fingerprint from DNS|Deferring PIN entry"
     r"|Canonicalized DNS aliased hostname |channel \d+: closing after "
 )
@@ -62,8 +66,10 @@ _INFO_LINES = re.compile(
     r"|Connection reset by |Connection (?:to|from) \S+ (?:port \d+ )?timed out|Disconnected from "
     r"|Disconnecting |Unable to negotiate with |DISPLAY |Created directory "
     r"|channel \d+: (?:open failed|rcvd |bad ext data|ext data )"
-    r"|ssh_dispatch_run_fatal: |\S+: Connection (?:to|from) |OpenSSH_|\*\* |This session will eventually fail"
-    r"|Corrupted MAC on input|Bad packet length|WARNING: \S+ key found for host "
+    r"|[\w ]+: Connection (?:to|from) |OpenSSH_|\*\* |This session will eventually fail"
+    r"|Corrupted MAC on input|Bad packet length|WARNING: \S+ key found for host |padding error: "
+    r"|Finished discarding for |\S+ host key for IP address |getifaddrs: \S+: no suitable addresses"
+    r"|Mismatch; try again, EOF to quit\.|No user exists for uid "
 )
 
 
@@ -80,7 +86,7 @@ class Evidence:
     forward_fatal    "remote" or "local" if ssh ended itself over a forward
     command_ended    the remote command ended by itself: exit-status or exit-signal was received,
                      or the shared master handed its status on
-    session_refused  the server would not open the session or run the request
+    session_refused  the server would not open the session or run the request, or connect for -W
     shared           this ssh is a client of a shared master
     asked_to_end     a master was told to end ("ssh -O exit")
     timed_out        the keepalive gave up
@@ -196,8 +202,21 @@ def _failed(cause: str) -> Callable[[Evidence, re.Match[str]], None]:
 
 
 def _connecting(seen: Evidence, match: re.Match[str]) -> None:
-    seen.reach(CONNECTING)
-    seen.address = (match[1], int(match[2]))
+    if seen.phase <= CONNECTING:
+        seen.reach(CONNECTING)
+        seen.address = (match[1], int(match[2]))
+        seen.shared = False  # the master refused, and ssh goes on by itself
+
+
+def _session(seen: Evidence, match: re.Match[str]) -> None:
+    seen.reach(SESSION)
+    # What went wrong before did not end ssh: a local port in use does so only if the user wants it.
+    seen.cause = seen.forward_fatal = None
+
+
+def _shared_session(seen: Evidence, match: re.Match[str]) -> None:
+    seen._session_channel = match[1]
+    _session(seen, match)
 
 
 def _remote_forward(seen: Evidence, match: re.Match[str]) -> None:
@@ -215,14 +234,22 @@ def _local_listening(seen: Evidence, match: re.Match[str]) -> None:
     seen.local_up.append(match[1] or match[2])
 
 
-def _local_held(seen: Evidence, match: re.Match[str]) -> None:
-    seen.local_held.append(match[1] or "?")
+def _cannot_bind(seen: Evidence, match: re.Match[str]) -> None:
+    if match[1]:
+        del seen.local_up[-1:]  # ssh says "listening on" before it tries
+    if match[2] == "Address already in use":
+        seen.local_held.append(match[1] or "?")
+
+
+def _path_held(seen: Evidence, match: re.Match[str]) -> None:
+    seen.local_held.append(match[1])
 
 
 def _cannot_listen(seen: Evidence, match: re.Match[str]) -> None:
-    # Follows "bind …" whatever the reason was; only here do old versions name the port.
-    if seen.local_held:
+    # Follows "bind …" whatever the reason was; only here do old versions name the port or path.
+    if seen.local_held[-1:] == ["?"]:
         seen.local_held[-1] = match[1]
+    seen.local_up = [up for up in seen.local_up if up != match[1]]
 
 
 def _local_failed(seen: Evidence, match: re.Match[str]) -> None:
@@ -232,16 +259,28 @@ def _local_failed(seen: Evidence, match: re.Match[str]) -> None:
 
 
 def _session_channel(seen: Evidence, match: re.Match[str]) -> None:
-    seen._session_channel = match[1]
+    if seen.phase < SESSION:  # later ones are those of a shared master's clients
+        seen._session_channel = match[1]
 
 
-def _open_failed(seen: Evidence, match: re.Match[str]) -> None:
-    if match[1] == seen._session_channel:
-        seen.session_refused = True
+def _own(name: str) -> Callable[[Evidence, re.Match[str]], None]:
+    def learn(seen: Evidence, match: re.Match[str]) -> None:
+        if match[1] == seen._session_channel:
+            setattr(seen, name, True)
+
+    return learn
 
 
 def _killed(seen: Evidence, match: re.Match[str]) -> None:
     seen.killed_by = int(match[1])
+
+
+# The signals that a shared master's client handles (mux.c), as strsignal(3) begins to name them.
+_SIGNALS = {"Hangup": 1, "Interrupt": 2, "Terminated": 15}
+
+
+def _client_killed(seen: Evidence, match: re.Match[str]) -> None:
+    seen.killed_by = _SIGNALS.get(match[1]) or int(match[1])
 
 
 def _timed_out(seen: Evidence, match: re.Match[str]) -> None:
@@ -258,15 +297,16 @@ _DEBUG_ROWS: tuple[_Row, ...] = (
     (r"Connection established\.", _phase(CONNECTED)),
     (r"Remote protocol version ", _phase(CONNECTED)),
     (r"Authentication succeeded \(", _phase(AUTHENTICATED)),
-    (r"Entering interactive session\.", _phase(SESSION)),
+    (r"Entering interactive session\.", _session),
     (r"channel (\d+): new (?:session )?\[client-session\]", _session_channel),
-    (r"client_input_channel_req: channel \d+ rtype exit-s(?:tatus|ignal) ", _fact("command_ended")),
+    (r"client_input_channel_req: channel (\d+) rtype exit-s(?:tatus|ignal) ", _own("command_ended")),
     (r"remote forward (success|failure) for: ", _remote_forward),
     (r"Local forwarding listening on (?:path (.*)\.$|\S+ port (\d+)\.)", _local_listening),
-    (r"mux_client_request_session: master session id: ", _phase(SESSION)),
+    (r"(?:mux_client_request_(?:session|stdio_fwd): )?master session id: (\d+)", _shared_session),
     (r"(?:mux_client_hello_exchange: )?master version \d+", _fact("shared")),
     (r"Received exit status from master ", _fact("command_ended")),
-    (r"(?:mux_master_process_terminate|process_mux_terminate): ", _fact("asked_to_end")),
+    (r"Exiting on signal:? (Hangup|Interrupt|Terminated|\d{1,2}\b)", _client_killed),
+    (r"(?:\w+: )?channel \d+: terminate request", _fact("asked_to_end")),
 )
 
 # Lines without "debugN:".
@@ -275,14 +315,15 @@ _PLAIN_ROWS: tuple[_Row, ...] = (
     (r"Killed by signal (\d+)\.", _killed),
     (r"Timeout, server .* not responding", _timed_out),
     (r"(Error|Warning): remote port forwarding failed for listen (?:port|path) (.*)", _remote_refused),
-    (r"bind(?: \[.*\]:(\S+))?: Address already in use", _local_held),
-    (r"\w+: cannot listen to (?:port|path): (.*)", _cannot_listen),
+    (r"bind(?: \[.*\]:(\S+))?: (.*)", _cannot_bind),
+    (r"(?:\w+: )?cannot (?:listen to port|bind to path): (.*)", _cannot_listen),
+    (r"(?:\w+: )?cannot bind to path (.*): Address already in use$", _path_held),
     (r"Could not request local forwarding\.", _local_failed),
-    (r"channel (\d+): open failed: ", _open_failed),
-    (r"(?:shell|exec|subsystem) request failed on channel ", _fact("session_refused")),
+    (r"channel (\d+): open failed: ", _own("session_refused")),
+    (r"(?:shell|exec|subsystem) request failed on channel (\d+)", _own("session_refused")),
+    (r"[Ss]tdio forwarding (?:request )?failed", _fact("session_refused")),
     (r"Host key verification failed\.", _failed(HOST_KEY)),
     (r"(?:\S+@\S+: )?Permission denied \(", _failed(DENIED)),
-    (r"No more authentication methods to try\.", _failed(DENIED)),
     (r"(?:Received disconnect|Disconnecting).*Too many authentication failures", _failed(DENIED)),
     (r"Authentication failed\.", _failed(DENIED)),
     (r"\S+: Could not resolve host(?:name)? ", _failed(UNRESOLVED)),
@@ -290,15 +331,11 @@ _PLAIN_ROWS: tuple[_Row, ...] = (
     (r"ssh: connect to host ", _failed(UNREACHABLE)),
     (r"(?:kex|ssh)_exchange_identification: ", _failed(UNREACHABLE)),
     (r"Connection timed out during banner exchange", _failed(UNREACHABLE)),
-    (r"banner exchange: Connection to ", _failed(UNREACHABLE)),
     (r"Connection (?:closed|reset) by ", _failed(UNREACHABLE)),
     (r"Connection (?:to|from) .* timed out", _failed(UNREACHABLE)),
-    (r"(?:\w+: )?Connection (?:to|from) .*: ", _failed(UNREACHABLE)),
-    (r"(?:Received disconnect|Disconnected|Disconnecting) ", _failed(UNREACHABLE)),
-    (r"Read from remote host ", _failed(UNREACHABLE)),
-    (r"client_loop: send disconnect: ", _failed(UNREACHABLE)),
-    (r"packet_write_wait: ", _failed(UNREACHABLE)),
-    (r"Write failed: ", _failed(UNREACHABLE)),
+    (r"(?:[\w ]+: )?Connection (?:to|from) .*: ", _failed(UNREACHABLE)),
+    (r"(?:Received disconnect|Disconnected|Disconnecting)\b", _failed(UNREACHABLE)),
+    (r"(?:client_loop: )?send disconnect: ", _failed(UNREACHABLE)),
 )
 
 _DEBUGGING = tuple((re.compile(pattern), learn) for pattern, learn in _DEBUG_ROWS)
