@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 SSH_COUNTMAX = "3"  # ssh_config(5), ServerAliveCountMax
 QUIET_LEVELS = ("QUIET", "FATAL", "ERROR")
+_OTHER_NAMES = {"SILENT": "QUIET", "DEBUG": "DEBUG1"}  # log.c; "ssh -G" prints these
 # What a log channel needs of an ssh whose own level stays below INFO (LogVerbose, OpenSSH 8.5):
 # the functions that write the lines which evidence.py knows.
 VERBOSE_FUNCTIONS = (
@@ -38,10 +39,21 @@ class Plan:
     last        words for CommandLine.with_options: the user's win over them
     without     flag letters that kssh does itself
     log         the log channel can be had (LogLevel or LogVerbose is among the added)
-    user_level  LogLevel in force for the user, in capitals
+    user_level  LogLevel in force for the user, by its usual name: QUIET to DEBUG3
+    verbose     the user gave -v, over which no LogLevel wins
     """
 
-    __slots__ = ("background", "first", "kind", "last", "log", "supervised", "user_level", "without")
+    __slots__ = (
+        "background",
+        "first",
+        "kind",
+        "last",
+        "log",
+        "supervised",
+        "user_level",
+        "verbose",
+        "without",
+    )
 
     def __init__(self, kind: str, supervised: bool = False) -> None:
         self.kind = kind
@@ -52,6 +64,7 @@ class Plan:
         self.without = ""
         self.log = False
         self.user_level = "INFO"
+        self.verbose = False
 
     def add(self, keyword: str, value: object) -> None:
         """Add "-o keyword=value" where the user's own option wins."""
@@ -122,8 +135,9 @@ _TMUX_ATTACH = frozenset(("attach", "attach-session", "a", "at", "att", "atta", 
 _TMUX_NEW = frozenset(("new", "new-session"))
 _ZELLIJ_ATTACH = frozenset(("attach", "a"))
 _SCREEN_ATTACH = frozenset("rRxdD")
-_SCREEN_FLAGS = frozenset("rRxdDUaAOqT")
-_SHELL_WORDS = frozenset(";&|<>()`$\n\r*?[]{}!#~\\")
+_SCREEN_FLAGS = frozenset("rRxdDUaAOq")
+_SCREEN_NAMES = frozenset("ST")  # the next word is a session's or a terminal's name
+_SHELL_WORDS = frozenset(";&<>()`$\n\r*?[]{}!#~^\\")
 
 
 def attaches(command: str) -> bool:
@@ -131,66 +145,87 @@ def attaches(command: str) -> bool:
 
     "tmux attach || tmux new" counts; a command that the multiplexer would be told to run does not.
     """
-    parts = [part.split() for part in command.split("||")]
-    return all(_attaches(words) for words in parts)
+    if not _SHELL_WORDS.isdisjoint(command):
+        return False
+    return all(_attaches(part.replace("\t", " ").split(" ")) for part in command.split("||"))
 
 
 def _attaches(words: list[str]) -> bool:
-    if any(char in _SHELL_WORDS for word in words for char in word):
-        return False
-    words = [word.strip("\"'") for word in words]
+    words = [word for word in words if word]
+    while words and _is_assignment(words[0]):
+        del words[0]
     if words[:1] == ["exec"]:
-        words = words[1:]
-    while words and "=" in words[0]:
-        words = words[1:]
-    if not words:
+        del words[0]
+    words = [_unquoted(word) for word in words]
+    # A quoted blank, or "|" alone: what the shell would make of it is not known here.
+    if not words or any(char in "\"'|" for word in words for char in word):
         return False
     rule = _ATTACHERS.get(words[0].rpartition("/")[2])
     return rule is not None and rule(words[1:])
 
 
+def _is_assignment(word: str) -> bool:
+    name, equals, _ = word.partition("=")
+    return bool(equals) and name.isidentifier() and name.isascii()
+
+
+def _unquoted(word: str) -> str:
+    quoted = len(word) >= 2 and word[0] == word[-1] and word[0] in "\"'"
+    return word[1:-1] if quoted else word
+
+
 def _tmux(words: list[str]) -> bool:
-    plain = _strip_flags(words, "2CDluvN", "cfLST")
+    plain = _strip_flags(words, "2CDluvN", "fLST")  # never -c: it runs a command
     if not plain:
         return True
     if plain[0] in _TMUX_ATTACH:
         return not _strip_flags(plain[1:], "dErx", "cft")
     if plain[0] in _TMUX_NEW:
-        return not _strip_flags(plain[1:], "ADdEPX", "cefFnstxy") and "-d" not in plain
+        return not _strip_flags(plain[1:], "ADEPX", "cefFnstxy")
     return False
 
 
 def _screen(words: list[str]) -> bool:
-    flags = "".join(word[1:] for word in words if word.startswith("-"))
-    names = [word for word in words if not word.startswith("-")]
-    if not words:
-        return True
-    return bool(set(flags) & _SCREEN_ATTACH) and set(flags) <= _SCREEN_FLAGS | {"S"} and len(names) <= 1
+    """Tell whether words attach: a name may only stand where it cannot be taken for a command."""
+    attaching = not words
+    name_expected = name_may_follow = False
+    for word in words:
+        if word[:1] != "-":
+            if not (name_expected or name_may_follow):
+                return False
+            name_expected = name_may_follow = False
+            continue
+        letters = word[1:]
+        if name_expected or not letters or not _SCREEN_FLAGS.issuperset(letters[:-1]):
+            return False
+        name_expected = letters[-1] in _SCREEN_NAMES
+        name_may_follow = letters[-1] in _SCREEN_ATTACH
+        if not name_expected and letters[-1] not in _SCREEN_FLAGS:
+            return False
+        attaching = attaching or not _SCREEN_ATTACH.isdisjoint(letters)
+    return attaching and not name_expected
 
 
 def _zellij(words: list[str]) -> bool:
     if not words:
         return True
-    return words[0] in _ZELLIJ_ATTACH and len(_strip_flags(words[1:], "c", "")) <= 2
-
-
-def _byobu(words: list[str]) -> bool:
-    return not words or _tmux(words)
+    names = [word for word in words[1:] if word not in ("-c", "--create")]
+    return words[0] in _ZELLIJ_ATTACH and len(names) <= 1 and not any(name[:1] == "-" for name in names)
 
 
 def _dtach(words: list[str]) -> bool:
-    return len(words) >= 2 and words[0] == "-a"
+    return words[:1] == ["-a"] and len(words) >= 2
 
 
 def _abduco(words: list[str]) -> bool:
-    return len(words) >= 2 and words[0] in ("-a", "-ra", "-ar", "-fa")
+    return len(words) == 2 and words[0] in ("-a", "-ra", "-ar", "-fa") and words[1][:1] != "-"
 
 
 _ATTACHERS = {
     "tmux": _tmux,
     "screen": _screen,
     "zellij": _zellij,
-    "byobu": _byobu,
+    "byobu": _tmux,
     "dtach": _dtach,
     "abduco": _abduco,
 }
@@ -226,16 +261,20 @@ def make(
         return Plan(QUERY)
     supervised = settings.restart == "always" or (settings.restart == "auto" and kind != STREAM)
     plan = Plan(kind, supervised)
-    plan.user_level = first_value(effective, "loglevel", _level_by_letters(line))
+    level = first_value(effective, "loglevel", _level_by_letters(line)).upper()
+    plan.user_level = _OTHER_NAMES.get(level, level)
+    plan.verbose = line.count("v") > 0
     _add_keepalive(plan, effective, settings)
     if not supervised:
         return plan
-    if line.count("f") or first_value(effective, "forkafterauthentication", "no") == "yes":
+    by_configuration = first_value(effective, "forkafterauthentication", "")
+    if line.count("f") or by_configuration == "yes":
         plan.background = True
         plan.without += "f"
-        if not line.count("f"):
+        if by_configuration:  # ssh knows the keyword (8.7), and a file may say it as well as -f
             plan.first.append("ForkAfterAuthentication=no")
-    if "CONNECT_TIMEOUT" in settings.given or first_value(effective, "connecttimeout", "none") in ("none", "0"):
+    timeout = first_value(effective, "connecttimeout", "none")
+    if timeout in ("none", "0") or "CONNECT_TIMEOUT" in settings.given:
         plan.add("ConnectTimeout", settings.connect_timeout_s)
     if kind == TUNNEL:
         _add_for_tunnel(plan, line, effective, standing)
@@ -272,9 +311,7 @@ def _add_for_tunnel(
         plan.add("BatchMode", "yes")
 
 
-def shares_connection(
-    plan: Plan, line: CommandLine, effective: Mapping[str, Sequence[str]] | None
-) -> bool:
+def shares_connection(plan: Plan, line: CommandLine, effective: Mapping[str, Sequence[str]] | None) -> bool:
     """Tell whether this ssh may be a client of a shared master, or one itself."""
     if "ControlPath=none" in plan.last and not (line.count("S") or line.has_keyword("ControlPath")):
         return False
@@ -282,7 +319,9 @@ def shares_connection(
     return path != "none"
 
 
-def add_log_channel(plan: Plan, log_path: str, shared: bool, version: tuple[int, int] | None, quiet_letter: bool) -> None:
+def add_log_channel(
+    plan: Plan, log_path: str, shared: bool, version: tuple[int, int] | None, quiet_letter: bool
+) -> None:
     """Add what makes ssh write its log to log_path at a level that tells what happened.
 
     shared        the connection may be shared: only DEBUG2 says how a master's client ended
@@ -301,6 +340,8 @@ def add_log_channel(plan: Plan, log_path: str, shared: bool, version: tuple[int,
             plan.first.append("LogLevel=DEBUG2" if shared else "LogLevel=DEBUG1")
     elif plan.user_level in ("INFO", "VERBOSE") or (shared and plan.user_level == "DEBUG1"):
         plan.first.append("LogLevel=DEBUG2" if shared else "LogLevel=DEBUG1")
+        if plan.verbose:
+            plan.last.append("-v")  # the user's -v puts the level back to DEBUG1, one more adds to it
     plan.without += "y"
     plan.last += ["-E", log_path]
     plan.log = True
