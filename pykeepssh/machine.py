@@ -156,6 +156,7 @@ class Link(NamedTuple):
 
     session_since  when the running ssh reached its session (monotonic seconds), or None
     end            what kssh ends with once ssh has ended, in STOPPING
+    told_up        UP was told and no DOWN yet
     """
 
     rules: Rules
@@ -163,6 +164,7 @@ class Link(NamedTuple):
     history: History = History()
     session_since: float | None = None
     end: Exit | None = None
+    told_up: bool = False
 
 
 Step = tuple[Link, tuple[Action, ...]]
@@ -170,9 +172,7 @@ Step = tuple[Link, tuple[Action, ...]]
 
 def _spawn(link: Link) -> Step:
     starts = link.history.starts + 1
-    link = link._replace(
-        state=STARTING, history=link.history._replace(starts=starts), session_since=None
-    )
+    link = link._replace(state=STARTING, history=link.history._replace(starts=starts), session_since=None)
     return link, (Spawn(starts),)
 
 
@@ -190,12 +190,15 @@ def _running_session(link: Link, event: SessionReached) -> Step:
 
 
 def _starting_up(link: Link, event: WentUp) -> Step:
-    return link._replace(state=UP), (Tell(Report(SAY_UP, start=link.history.starts)),)
+    return link._replace(state=UP, told_up=True), (Tell(Report(SAY_UP, start=link.history.starts)),)
 
 
 def _judge(link: Link, event: Exited) -> tuple[Link, Report, str, bool]:
     """Return the link after a run, the facts to tell, the table's entry, and whether to skip backoff."""
-    session_s = None if link.session_since is None else max(0.0, event.now - link.session_since)
+    since = link.session_since
+    if since is None and event.seen is not None and event.seen.phase == SESSION:
+        since = event.now  # ssh's last words told it
+    session_s = None if since is None else max(0.0, event.now - since)
     result = policy.outcome(event.ended, event.seen, link.rules, event.left, session_s)
     history, at_once = policy.learnt(link.history, result, session_s)
     entry = policy.verdict(result, event.ended, event.seen, link.rules, history)
@@ -204,27 +207,29 @@ def _judge(link: Link, event: Exited) -> tuple[Link, Report, str, bool]:
     return link._replace(history=history, session_since=None), report, entry, at_once
 
 
+def _told_down(link: Link, report: Report) -> tuple[Link, tuple[Action, ...]]:
+    """Tell DOWN, once for each UP: whoever does something at the one undoes it at the other."""
+    return link._replace(told_up=False), (Tell(report),) if link.told_up else ()
+
+
 def _running_exited(link: Link, event: Exited) -> Step:
-    was_up = link.state == UP
     link, report, entry, at_once = _judge(link, event)
     decision = policy.decide(entry, link.rules, link.history, at_once, event.jitter)
-    told = (Tell(report),) if was_up else ()
+    link, told = _told_down(link, report)
     if decision.delay_s is None:
         if report.outcome in (FINISHED, LEFT):
             told += (Tell(report._replace(event=SAY_ENDED)),)
         else:
             told += (Tell(report._replace(event=GAVE_UP, limit=decision.limit)),)
-        return _ended(link, _status(event.ended, report.outcome, decision.limit, link), told)
-    told += (
-        Tell(report._replace(event=RETRY, start=link.history.starts + 1, delay_s=decision.delay_s)),
-    )
+        return _ended(link, _status(event.ended, decision.limit), told)
+    told += (Tell(report._replace(event=RETRY, start=link.history.starts + 1, delay_s=decision.delay_s)),)
     if decision.delay_s == 0:
         link, actions = _spawn(link)
         return link, (*told, *actions)
     return link._replace(state=WAITING), (*told, Arm(DELAY, decision.delay_s))
 
 
-def _status(ended: Exit, outcome: str, limit: bool, link: Link) -> Exit:
+def _status(ended: Exit, limit: bool) -> Exit:
     """Return what kssh ends with: ssh's own status, but never success for a link given up on."""
     if limit and ended.code in (0, None):
         return Exit(policy.SSH_FAILED)
@@ -244,12 +249,20 @@ def _waiting_retry(link: Link, event: RetryRequested) -> Step:
     return link, (Disarm(DELAY), *actions)
 
 
+def _stopped(link: Link, end: Exit) -> Report:
+    """Return the facts about a link that was stopped from outside, by a signal or by its age."""
+    reason = "" if end.signal is not None else "KSSH_MAXLIFETIME is over"
+    return Report(SAY_ENDED, LEFT, reason, link.history.starts)
+
+
 def _waiting_stop(link: Link, event: StopRequested) -> Step:
-    return _ended(link, Exit(signal=event.signal), (Disarm(DELAY),))
+    end = Exit(signal=event.signal)
+    return _ended(link, end, (Disarm(DELAY), Tell(_stopped(link, end))))
 
 
 def _waiting_lifetime(link: Link, event: LifetimeElapsed) -> Step:
-    return _ended(link, _lifetime_status(link), (Disarm(DELAY),))
+    end = _lifetime_status(link)
+    return _ended(link, end, (Disarm(DELAY), Tell(_stopped(link, end))))
 
 
 def _running_retry(link: Link, event: RetryRequested) -> Step:
@@ -286,24 +299,36 @@ def _restarting_lifetime(link: Link, event: LifetimeElapsed) -> Step:
 
 
 def _restarting_exited(link: Link, event: Exited) -> Step:
-    since = link.session_since
     link, report, _entry, _at_once = _judge(link, event)
-    if report.outcome in (FINISHED, LEFT) and since is not None and link.rules.kind != TUNNEL:
-        # The person's own session ended while it was told to: there is nothing to restart.
-        return _ended(link, event.ended, (Tell(report._replace(event=SAY_ENDED)),))
+    if _ended_by_itself(report, event, link.rules):
+        link, told = _told_down(link, report)
+        return _ended(link, event.ended, (*told, Tell(report._replace(event=SAY_ENDED))))
     report = report._replace(reason="restart asked for")
+    link, told = _told_down(link, report)
     if 0 < link.rules.maxstart <= link.history.starts:
-        told = Tell(report._replace(event=GAVE_UP, limit=True))
-        return _ended(link, _status(event.ended, report.outcome, True, link), (told,))
-    told = Tell(report._replace(event=RETRY, start=link.history.starts + 1, delay_s=0.0))
+        told += (Tell(report._replace(event=GAVE_UP, limit=True)),)
+        return _ended(link, _status(event.ended, True), told)
+    told += (Tell(report._replace(event=RETRY, start=link.history.starts + 1, delay_s=0.0)),)
     link, actions = _spawn(link)
-    return link, (Disarm(KILL), told, *actions)
+    return link, (Disarm(KILL), *told, *actions)
+
+
+def _ended_by_itself(report: Report, event: Exited, rules: Rules) -> bool:
+    """Tell whether nothing may follow a run, although ssh was told to end for a restart."""
+    if not rules.restartable and policy.may_have_run(event.seen):
+        return True  # promise 1: the session began while ssh was told to end
+    if report.outcome == FINISHED and event.seen is None:
+        return rules.kind != TUNNEL and report.session_s is not None
+    return report.outcome in (FINISHED, LEFT)
 
 
 def _stopping_exited(link: Link, event: Exited) -> Step:
     link, report, _entry, _at_once = _judge(link, event)
-    assert link.end is not None
-    return _ended(link, link.end, (Tell(report._replace(event=SAY_ENDED, outcome=LEFT, reason="")),))
+    end = link.end
+    assert end is not None
+    stopped = _stopped(link, end)._replace(session_s=report.session_s)
+    link, told = _told_down(link, stopped._replace(event=DOWN))
+    return _ended(link, end, (*told, Tell(stopped)))
 
 
 _Rule = Callable[..., Step]
@@ -325,6 +350,7 @@ TABLE: dict[tuple[str, type], _Rule] = {
     (WAITING, RetryRequested): _waiting_retry,
     (WAITING, StopRequested): _waiting_stop,
     (WAITING, LifetimeElapsed): _waiting_lifetime,
+    (RESTARTING, SessionReached): _running_session,
     (RESTARTING, Exited): _restarting_exited,
     (RESTARTING, KillElapsed): _told_kill,
     (RESTARTING, StopRequested): _restarting_stop,

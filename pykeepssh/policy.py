@@ -173,11 +173,14 @@ def learnt(history: History, result: str, session_s: float | None) -> tuple[Hist
     at_once = not (short and history.short)
     failures = history.failures + 1 if short else 0
     return (
-        history._replace(
-            sessions=history.sessions + 1, failures=failures, denials=0, short=short
-        ),
+        history._replace(sessions=history.sessions + 1, failures=failures, denials=0, short=short),
         at_once,
     )
+
+
+def may_have_run(seen: Evidence | None) -> bool:
+    """Tell whether the remote command may have been started; without a log nobody knows."""
+    return seen is None or seen.phase == SESSION
 
 
 def verdict(result: str, ended: Exit, seen: Evidence | None, rules: Rules, history: History) -> str:
@@ -185,11 +188,10 @@ def verdict(result: str, ended: Exit, seen: Evidence | None, rules: Rules, histo
 
     history is the one after this run.
     """
+    if not rules.restartable and may_have_run(seen):
+        return END  # promise 1: what was started once is not started again
     if history.sessions:
         entry = TABLE[result][2]
-        reached = seen is None or seen.phase == SESSION
-        if reached and not rules.restartable:
-            return END  # promise 1: what was started once is not started again
     else:
         entry = TABLE[result][0 if rules.attended else 1]
         if result in TRANSIENT and rules.first_start != "auto":
