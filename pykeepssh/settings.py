@@ -54,7 +54,7 @@ def _lifetime(name: str, text: str) -> int:
 def _positive(name: str, text: str) -> int:
     number = _digits(text)
     if number is None or not 1 <= number <= _LARGEST:
-        raise BadValue(name, text, "a whole number of at least 1")
+        raise BadValue(name, text, f"a whole number of 1 to {_LARGEST}")
     return number
 
 
