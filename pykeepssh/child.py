@@ -5,16 +5,17 @@ Knows pexpect.  Must not know why ssh is started or ended.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import signal
 import subprocess
 import termios
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pexpect
-from ptyprocess import PtyProcess
+from ptyprocess import PtyProcess  # type: ignore[import-untyped]
 
 from .errors import KsshError, printable
 from .outcomes import Exit
@@ -23,18 +24,32 @@ from .program import RESET_SIGNALS
 _PR_SET_PDEATHSIG = 1  # prctl(2), Linux
 
 
-def _prepare(keep_hangup: bool) -> None:
+@contextlib.contextmanager
+def _signals_held() -> Iterator[set[int]]:
+    """Hold signals back over a fork: the child must not run kssh's handlers.  Gives the mask before."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        yield before
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _prepare(mask: set[int], keep_hangup: bool) -> None:
     """Undo, between fork and exec, what kssh did to signals."""
+    signal.set_wakeup_fd(-1)
+    for signum in signal.valid_signals():
+        if callable(signal.getsignal(signum)):
+            signal.signal(signum, signal.SIG_DFL)
     for name in RESET_SIGNALS:
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_DFL)
     if not keep_hangup:
         # A pty of ours hangs up when kssh dies: that must end ssh even under nohup.
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
-class _Spawn(pexpect.spawn):  # type: ignore[misc]
+class _Spawn(pexpect.spawn):  # type: ignore[type-arg]
     """pexpect.spawn that hands one more descriptor down, for a standard error kept apart."""
 
     pass_fds: tuple[int, ...] = ()
@@ -75,13 +90,14 @@ class PtyChild:
                 fcntl.ioctl(0, termios.TIOCSWINSZ, size)
             if stderr_fd is not None:
                 os.dup2(stderr_fd, 2)
-            _prepare(keep_hangup=False)
+            _prepare(mask, keep_hangup=False)
 
         spawn_class = type("Spawn", (_Spawn,), {"pass_fds": (stderr_fd,)}) if stderr_fd else _Spawn
         try:
-            self._process = spawn_class(
-                path, list(words), env=environment, preexec_fn=prepare, timeout=None
-            )
+            with _signals_held() as mask:
+                self._process = spawn_class(
+                    path, list(words), env=environment, preexec_fn=prepare, timeout=None
+                )
         except (pexpect.ExceptionPexpect, OSError) as error:
             raise KsshError(f"cannot run {printable(path)}: {printable(str(error))}") from error
         self.pid: int = self._process.pid
@@ -123,15 +139,14 @@ class PlainChild:
         libc = ctypes.CDLL(None)
 
         def prepare() -> None:
-            _prepare(keep_hangup=True)
+            _prepare(mask, keep_hangup=True)
             if hasattr(libc, "prctl"):
                 # No pty hangs up here: on Linux the kernel ends ssh when kssh dies.
                 libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
 
         try:
-            self._process = subprocess.Popen(
-                [path, *words], env=environment, preexec_fn=prepare  # noqa: PLW1509 - no threads
-            )
+            with _signals_held() as mask:
+                self._process = subprocess.Popen([path, *words], env=environment, preexec_fn=prepare)
         except OSError as error:
             raise KsshError(f"cannot run {printable(path)}: {error.strerror}") from error
         self.pid = self._process.pid

@@ -7,6 +7,7 @@ import sys
 
 from . import __version__, effective, program, sshargs
 from .errors import STATUS, KsshError, printable
+from .kinds import TUNNEL
 from .settings import Settings
 
 TYPE_CHECKING = False
@@ -74,13 +75,13 @@ def _run(words: list[str]) -> int:
     question = effective.ask_configuration(path, line)
     from . import plan as planning  # while ssh reads its configuration
 
-    standing = _standing(planning)
+    standing = _standing()
     output, status = question.answer()
     configuration = effective.parse_configuration(output) if status == 0 and output else None
     if configuration is not None and _debian_interval(configuration):
         configuration = _without_batch_mode(path, line, configuration)
     plan = planning.make(line, configuration, settings, standing)
-    if status not in (0, None) and (standing.attended or plan.kind != planning.TUNNEL):
+    if status not in (0, None) and (standing.attended or plan.kind != TUNNEL):
         program.become(path, words)  # ssh refuses its configuration or an option: it says why
     if not plan.supervised:
         program.become(path, line.with_options(plan.first, plan.last, plan.without))
@@ -100,7 +101,7 @@ def _long_option(option: str) -> int:
     return 0
 
 
-def _standing(planning: object) -> Standing:
+def _standing() -> Standing:
     from .plan import Standing
 
     stdin_tty, stdout_tty, stderr_tty = (_is_terminal(fd) for fd in (0, 1, 2))

@@ -12,7 +12,7 @@ import os
 import signal
 import termios
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from .errors import STATUS
 from .outcomes import Exit
@@ -93,7 +93,7 @@ def _forward(pid: int, signum: int) -> None:
         pass
 
 
-def _terminal_modes() -> list[object] | None:
+def _terminal_modes() -> list[Any] | None:
     try:
         return termios.tcgetattr(0)
     except (OSError, termios.error):

@@ -12,9 +12,9 @@ from .errors import KsshError, printable
 # Importing the public module costs 4 ms (enum, for its constants' names) of the 15 that "kssh host
 # true" may cost in all; this is the part in C that it wraps.
 try:
-    import _signal as signal
+    import _signal as signal  # type: ignore[import-not-found]
 except ImportError:  # pragma: no cover - another Python than CPython or PyPy
-    import signal  # type: ignore[no-redef]
+    import signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -81,8 +81,9 @@ def _text(name: str, text: str) -> str:
 
 
 def _link_name(name: str, text: str) -> str:
-    if len(text) > 100 or text.startswith(".") or not all(c.isalnum() or c in "-_.@:+," for c in text):
-        raise BadValue(name, text, "up to 100 letters, digits and -_.@:+, not beginning with a dot")
+    usable = all(c.isalnum() or c in "-_.@:+," for c in text) and not text.startswith(".")
+    if not usable or len(text.encode()) > 100:  # it becomes part of a file's name, of 255 bytes at most
+        raise BadValue(name, text, "up to 100 bytes of letters, digits and -_.@:+, not beginning with a dot")
     return text
 
 

@@ -54,6 +54,9 @@ def run(
     Raises KsshError for a file or a setting that cannot be used, before ssh is started.
     """
 
+    # As ssh does at its start: a pipe that somebody left open to us would never see its end.
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+
     def serve(back: Back | None) -> Exit:
         supervisor = None
         try:

@@ -33,9 +33,8 @@ class Terminal:
         self.blocking = False
         self._opened: list[int] = []
         self.fd_in = self._open(stdin)
-        same = stdin is None or (stdout is not None and os.path.sameopenfile(stdin, stdout))
-        same = same or (stdout is not None and os.fstat(stdin).st_rdev == os.fstat(stdout).st_rdev)
-        self.fd_out = self.fd_in if same or stdout is None else self._open(stdout)
+        one = stdin is None or stdout is None or os.fstat(stdin).st_rdev == os.fstat(stdout).st_rdev
+        self.fd_out = self.fd_in if one else self._open(stdout)
         self.modes: list[Any] = termios.tcgetattr(self.fd_in)
         self.raw = False
 
