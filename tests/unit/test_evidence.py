@@ -1,0 +1,599 @@
+"""The log of ssh: what real transcripts prove, what a user sees of them, and what a server cannot fake."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from pykeepssh import evidence
+from pykeepssh.evidence import (
+    AUTHENTICATED,
+    CONNECTED,
+    CONNECTING,
+    DEBUG1,
+    DEBUG2,
+    DEBUG3,
+    DENIED,
+    ERROR,
+    FATAL,
+    HOST_KEY,
+    INFO,
+    LEVELS,
+    QUIET,
+    SESSION,
+    SETUP,
+    STARTED,
+    UNREACHABLE,
+    UNRESOLVED,
+    VERBOSE,
+    Evidence,
+    level_and_text,
+    untagged,
+)
+
+
+def transcripts() -> dict[str, list[str]]:
+    text = (Path(__file__).parent / "ssh_logs.txt").read_text()
+    found: dict[str, list[str]] = {}
+    for part in text.split("\n== ")[1:]:
+        name, *lines = part.rstrip("\n").split("\n")
+        found[name] = lines
+    return found
+
+
+LOGS = transcripts()
+
+
+def seen_in(lines: list[str]) -> Evidence:
+    seen = Evidence()
+    for line in lines:
+        seen.feed(line)
+    return seen
+
+
+def facts(seen: Evidence) -> dict[str, object]:
+    """Return what differs from the beginning, without the address and the words."""
+    fresh = Evidence()
+    return {
+        name: getattr(seen, name)
+        for name in Evidence.__slots__
+        if not name.startswith("_")
+        and name not in ("address", "error", "spoke")
+        and getattr(seen, name) != getattr(fresh, name)
+    }
+
+
+SESSION_ENDED = {"phase": SESSION, "command_ended": True}
+
+FACTS: dict[str, dict[str, object]] = {
+    "exit status 3": SESSION_ENDED,
+    "exit status 255": SESSION_ENDED,
+    "remote command killed by a signal": SESSION_ENDED,
+    "server killed under a command": {"phase": SESSION},
+    "server killed under a tunnel": {"phase": SESSION},
+    "tunnel told to end by TERM": {"phase": SESSION},  # and ssh ends with 0
+    "tunnel told to end by HUP": {"phase": SESSION, "killed_by": 1},
+    "command told to end by TERM": {"phase": SESSION, "killed_by": 15},
+    "connection refused": {"phase": CONNECTING, "cause": UNREACHABLE},
+    "name not found": {"cause": UNRESOLVED},
+    "key not accepted": {"phase": CONNECTED, "cause": DENIED},
+    "host key changed": {"phase": CONNECTED, "cause": HOST_KEY},
+    "host key unknown": {"phase": CONNECTED, "cause": HOST_KEY},
+    "host key added": SESSION_ENDED,
+    "remote port held, fatal": {"phase": SESSION, "remote_refused": ["46737"], "forward_fatal": "remote"},
+    "remote port held, not fatal": {"phase": SESSION, "remote_refused": ["46737"], "remote_up": 2},
+    "remote forwards forbidden": {"phase": SESSION, "remote_refused": ["0"], "forward_fatal": "remote"},
+    "local port held, fatal": {
+        "phase": AUTHENTICATED,
+        "cause": SETUP,
+        "local_held": ["46737"],
+        "forward_fatal": "local",
+    },
+    "local port held in one address family": {
+        "phase": SESSION,
+        "local_up": ["46737"],
+        "local_held": ["46737"],
+    },
+    "local port held, not fatal": {"phase": SESSION, "local_held": ["46737"]},
+    "local path held": {
+        "phase": AUTHENTICATED,
+        "cause": SETUP,
+        "local_held": ["/d/l.sock"],
+        "forward_fatal": "local",
+    },
+    "local address not there": {"phase": AUTHENTICATED, "cause": SETUP},
+    "forwards up": {"phase": SESSION, "local_up": ["39709", "/d/l.sock"], "remote_up": 1},
+    "keepalive timeout": {"phase": SESSION, "timed_out": True, "cause": UNREACHABLE},
+    "no common cipher": {"phase": CONNECTED, "cause": SETUP},
+    "bad option": {},
+    "-W": {"phase": SESSION},
+    "-W refused": {"phase": SESSION, "session_refused": True},
+    "subsystem refused": {"phase": SESSION, "session_refused": True},
+    "session refused": {"phase": SESSION, "session_refused": True},
+    "through a master": {"phase": SESSION, "shared": True, "command_ended": True},
+    "tunnel through a master": {"phase": SESSION, "shared": True, "command_ended": True},
+    # A master says nothing of a signal: it cannot be told from a master that is gone.
+    "through a master, remote command killed by a signal": {"phase": SESSION, "shared": True},
+    "through a master that is killed": {"phase": SESSION, "shared": True},
+    "through a master, told to end by TERM": {"phase": SESSION, "shared": True, "killed_by": 15},
+    "-W through a master": {"phase": SESSION, "shared": True},
+    "the master refuses, ssh goes on by itself": {
+        "phase": SESSION,
+        "remote_refused": ["46737"],
+        "command_ended": True,
+    },
+    # What a master's clients did is not what the master's own session did.
+    "master of many clients": {"phase": SESSION},
+    "tunnel, master of a client, server killed": {"phase": SESSION},
+    "master told to end, at DEBUG1": {"phase": SESSION},
+    "tunnel, master told to end, at DEBUG2": {"phase": SESSION, "asked_to_end": True},
+    "master that persists, and its first client": {"phase": SESSION, "shared": True, "command_ended": True},
+    "quiet: exit status 3": SESSION_ENDED,
+    "quiet: connection refused": {"phase": CONNECTING, "cause": UNREACHABLE},
+    "quiet: key not accepted": {"phase": CONNECTED, "cause": DENIED},
+    "quiet: host key changed": {"phase": CONNECTED, "cause": HOST_KEY},
+    "quiet: server killed": {"phase": SESSION},
+    "quiet: remote port held": {"phase": SESSION, "remote_refused": ["46737"], "forward_fatal": "remote"},
+    "quiet: local port held": {
+        "phase": AUTHENTICATED,
+        "cause": SETUP,
+        "local_held": ["46737"],
+        "forward_fatal": "local",
+    },
+    "quiet: no common cipher": {"phase": CONNECTED, "cause": SETUP},
+    "quiet: name not found": {"cause": UNRESOLVED},
+    "quiet: keepalive timeout": {"phase": SESSION, "timed_out": True, "cause": UNREACHABLE},
+    "quiet: master that persists, and its first client": {
+        "phase": SESSION,
+        "shared": True,
+        "command_ended": True,
+    },
+    "closed at once": {"phase": CONNECTED, "cause": UNREACHABLE},
+    "no banner": {"phase": CONNECTED, "cause": UNREACHABLE},
+    "no ssh server": {"phase": CONNECTED, "cause": UNREACHABLE},
+    "closed after the banner": {"phase": CONNECTED, "cause": UNREACHABLE},
+    "proxy command fails": {"phase": CONNECTING, "cause": UNREACHABLE},
+    "too many authentication failures": {"phase": CONNECTED, "cause": DENIED},
+    "too many connections at the server": {"phase": CONNECTED, "cause": UNREACHABLE},
+    "a server that talks": SESSION_ENDED,
+}
+
+
+def test_every_transcript_is_judged() -> None:
+    assert set(FACTS) == set(LOGS)
+
+
+@pytest.mark.parametrize("name", FACTS)
+def test_a_real_log_proves(name: str) -> None:
+    seen = seen_in(LOGS[name])
+    assert facts(seen) == FACTS[name]
+    assert seen.spoke == bool(LOGS[name])
+    if seen.phase >= CONNECTING and not seen.shared and name != "proxy command fails":
+        assert seen.address is not None
+        assert seen.address[0] == "127.0.0.1"
+
+
+ERRORS = {
+    "connection refused": "ssh: connect to host 127.0.0.1 port {}: Connection refused",
+    "name not found": "ssh: Could not resolve hostname nowhere.invalid: Name or service not known",
+    "quiet: name not found": "ssh: Could not resolve hostname nowhere.invalid: Name or service not known",
+    "key not accepted": "root@127.0.0.1: Permission denied (publickey).",
+    "quiet: key not accepted": "root@127.0.0.1: Permission denied (publickey).",
+    "command told to end by TERM": "",  # ssh writes that at VERBOSE
+    "exit status 3": "",
+    "local port held in one address family": "bind [127.0.0.1]:46737: Address already in use",
+}
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_the_last_error_is_kept_as_ssh_wrote_it(name: str) -> None:
+    seen = seen_in(LOGS[name])
+    port = seen.address[1] if seen.address else 0
+    assert seen.error == ERRORS[name].format(port)
+
+
+# -- other versions: the texts of their format strings -----------------------------------------------
+
+OTHER_VERSIONS: dict[str, tuple[list[str], dict[str, object]]] = {
+    "7.4: authenticated": (
+        ["debug1: Authentication succeeded (publickey).", "Authenticated to h ([::1]:22)."],
+        {"phase": AUTHENTICATED},
+    ),
+    "9.2: authenticated through a proxy": (
+        ['Authenticated to h (via proxy) using "publickey".'],
+        {"phase": AUTHENTICATED},
+    ),
+    "7.4: exit status of the own session": (
+        [
+            "debug1: channel 0: new [client-session]",
+            "debug1: Entering interactive session.",
+            "debug1: client_input_channel_req: channel 0 rtype exit-status reply 0",
+        ],
+        SESSION_ENDED,
+    ),
+    "an exit status for another channel": (
+        [
+            "debug1: channel 1: new [client-session]",
+            "debug1: Entering interactive session.",
+            "debug1: client_input_channel_req: channel 0 rtype exit-status reply 0",
+            "debug1: client_input_channel_req: channel 1 rtype eow@openssh.com reply 0",
+        ],
+        {"phase": SESSION},
+    ),
+    "a client of a shared master is refused, the master is not": (
+        [
+            "debug1: Entering interactive session.",
+            "debug1: channel 2: new session [client-session] (inactive timeout: 0)",
+            "channel 2: open failed: administratively prohibited: open failed",
+            "shell request failed on channel 2",
+        ],
+        {"phase": SESSION},
+    ),
+    "a forwarded connection is refused, the session is not": (
+        [
+            "debug1: channel 0: new [client-session]",
+            "debug1: Entering interactive session.",
+            "channel 3: open failed: connect failed: Connection refused",
+        ],
+        {"phase": SESSION},
+    ),
+    "no terminal is given, the session is": (
+        [
+            "debug1: channel 0: new [client-session]",
+            "debug1: Entering interactive session.",
+            "PTY allocation request failed on channel 0",
+        ],
+        {"phase": SESSION},
+    ),
+    "7.4: local port held": (
+        [
+            "debug1: Local forwarding listening on ::1 port 80.",
+            "bind: Address already in use",
+            "debug1: Local forwarding listening on 127.0.0.1 port 80.",
+            "bind: Address already in use",
+            "channel_setup_fwd_listener_tcpip: cannot listen to port: 80",
+            "Could not request local forwarding.",
+        ],
+        {"local_held": ["?", "80"], "cause": SETUP, "forward_fatal": "local"},
+    ),
+    "7.4: local path held": (
+        [
+            "bind: Address already in use",
+            "unix_listener: cannot bind to path: /s",
+            "Could not request local forwarding.",
+        ],
+        {"local_held": ["/s"], "cause": SETUP, "forward_fatal": "local"},
+    ),
+    "a local path that may not be made": (
+        ["unix_listener: cannot bind to path /s: Permission denied", "Could not request local forwarding."],
+        {"cause": SETUP},
+    ),
+    "a privileged port after one that was held": (
+        [
+            "bind [127.0.0.1]:80: Permission denied",
+            "channel_setup_fwd_listener_tcpip: cannot listen to port: 80",
+            "Could not request local forwarding.",
+        ],
+        {"cause": SETUP},
+    ),
+    "an IPv6 address that is held": (["bind [::1]:80: Address already in use"], {"local_held": ["80"]}),
+    "7.4: a shared master ends at a signal": (
+        ["debug1: mux_client_request_session: master session id: 3", "debug2: Exiting on signal 2"],
+        {"phase": SESSION, "killed_by": 2},
+    ),
+    "elsewhere: a signal's name with its number": (
+        ["debug2: Exiting on signal: Hangup: 1"],
+        {"killed_by": 1},
+    ),
+    "7.4: a master is told to end": (
+        ["debug2: process_mux_terminate: channel 1: terminate request"],
+        {"asked_to_end": True},
+    ),
+    "7.4: denied": (["Permission denied (publickey,password)."], {"cause": DENIED}),
+    "unreadable password": (["Authentication failed."], {"cause": DENIED}),
+    "7.4: no host": (['ssh: Could not resolve host "x"'], {"cause": UNRESOLVED}),
+    "7.4: no answer": (
+        ["Timeout, server h not responding."],
+        {"timed_out": True, "cause": UNREACHABLE},
+    ),
+    "7.4: closed before the banner": (
+        ["ssh_exchange_identification: Connection closed by remote host"],
+        {"cause": UNREACHABLE},
+    ),
+    "7.4: written into a dead connection": (
+        ["packet_write_wait: Connection to 1.2.3.4 port 22: Broken pipe"],
+        {"cause": UNREACHABLE},
+    ),
+    "9.2: written into a dead connection": (
+        ["client_loop: send disconnect: Broken pipe"],
+        {"cause": UNREACHABLE},
+    ),
+    "a packet from nowhere": (
+        ["ssh_dispatch_run_fatal: Connection to 1.2.3.4 port 22: message authentication code incorrect"],
+        {"cause": UNREACHABLE},
+    ),
+    "no banner of ssh": (
+        ["banner exchange: Connection to 1.2.3.4 port 22: invalid format"],
+        {"cause": UNREACHABLE},
+    ),
+    "reset": (["Connection reset by 1.2.3.4 port 22"], {"cause": UNREACHABLE}),
+    "no route": (["ssh: connect to host h port 22: No route to host"], {"cause": UNREACHABLE}),
+    "7.4: disconnecting": (["Disconnecting: Protocol error"], {"cause": UNREACHABLE}),
+    "9.2: too many keys": (
+        ["Disconnecting 1.2.3.4 port 22: Too many authentication failures"],
+        {"cause": DENIED},
+    ),
+    "denied, then closed": (
+        ["u@h: Permission denied (publickey).", "Connection closed by 1.2.3.4 port 22"],
+        {"cause": DENIED},
+    ),
+    "closed, then known better": (
+        ["Connection closed by 1.2.3.4 port 22", "Host key verification failed."],
+        {"cause": HOST_KEY},
+    ),
+    "a proxy": (["debug1: Executing proxy dialer command: x"], {"phase": CONNECTING}),
+    "-W through a master fails": (
+        ["debug2: master version 4", "Stdio forwarding request failed: x"],
+        {"shared": True, "session_refused": True},
+    ),
+    "a remote path refused": (
+        ["Error: remote port forwarding failed for listen path /s"],
+        {"remote_refused": ["/s"], "forward_fatal": "remote"},
+    ),
+    "the second address": (
+        [
+            "debug1: Connecting to h [::1] port 22.",
+            "debug1: connect to address ::1 port 22: Connection refused",
+            "debug1: Connecting to h [127.0.0.1] port 22.",
+        ],
+        {"phase": CONNECTING},
+    ),
+    "10.x: tagged lines": (
+        [
+            "debug1: channels.c:channel_new():562 (bin=ssh, pid=7): channel 0: new session [client-session]",
+            "debug1: clientloop.c:client_loop():1464 (bin=ssh, pid=7): Entering interactive session.",
+            "debug1: mux.c:mux_client_request_session():2072 (bin=ssh, pid=7): master session id: 2",
+            "debug2: mux.c:f():2166 (bin=ssh, pid=7): Received exit status from master 3",
+        ],
+        SESSION_ENDED,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OTHER_VERSIONS)
+def test_other_words_prove_the_same(name: str) -> None:
+    lines, expected = OTHER_VERSIONS[name]
+    assert facts(seen_in(lines)) == expected
+
+
+def test_the_address_is_the_last_one_tried() -> None:
+    assert seen_in(OTHER_VERSIONS["the second address"][0]).address == ("127.0.0.1", 22)
+
+
+def test_a_session_forgets_what_went_wrong_before_it() -> None:
+    lines = [*LOGS["local port held, not fatal"], "Connection reset by 127.0.0.1 port 22"]
+    seen = seen_in(lines)
+    assert seen.forward_fatal is None
+    assert seen.cause == UNREACHABLE
+
+
+# -- what a user sees --------------------------------------------------------------------------------
+
+# As "ssh -v" and friends showed it in the same runs: lines of a transcript by the level that ssh gave them.
+LEVEL_OF = {
+    "debug1: Connection established.": DEBUG1,
+    "debug2: Received exit status from master 4": DEBUG2,
+    "debug3: send packet: type 5": DEBUG3,
+    "debug4: no such level": ERROR,
+    'Authenticated to h ([1.2.3.4]:22) using "publickey".': VERBOSE,
+    'Authenticated using "publickey" with partial success.': VERBOSE,
+    "Transferred: sent 3472, received 3264 bytes, in 0.2 seconds": VERBOSE,
+    "Bytes per second: sent 21674.1, received 20375.6": VERBOSE,
+    "Killed by signal 15.": VERBOSE,
+    "bind [::1]:80: Address already in use": VERBOSE,  # by default the IPv4 address follows it
+    "bind [fe80::1%eth0]:80: Address already in use": VERBOSE,
+    "bind [127.0.0.1]:80: Address already in use": ERROR,
+    "bind: Address already in use": ERROR,
+    "Warning: Permanently added '[h]:22' (ED25519) to the list of known hosts.": INFO,
+    "Warning: remote port forwarding failed for listen port 80": INFO,
+    "Warning: No xauth data; using fake authentication data for X11 forwarding.": INFO,
+    "Warning: the ECDSA host key for 'h' differs from the key for the IP address '1.2.3.4'": INFO,
+    "Pseudo-terminal will not be allocated because stdin is not a terminal.": INFO,
+    "Timeout, server h not responding.": INFO,
+    "Allocated port 41561 for remote forward to 127.0.0.1:22": INFO,
+    "Connection closed by 1.2.3.4 port 22": INFO,
+    "Connection reset by 1.2.3.4 port 22": INFO,
+    "Connection to 1.2.3.4 port 22 timed out": INFO,
+    "Disconnected from 1.2.3.4 port 22": INFO,
+    "Disconnecting 1.2.3.4 port 22: Packet corrupt": INFO,
+    "Unable to negotiate with 1.2.3.4 port 22: no matching cipher found. Their offer: x": INFO,
+    "ssh_dispatch_run_fatal: Connection to 1.2.3.4 port 22: message authentication code incorrect": INFO,
+    "banner exchange: Connection to 1.2.3.4 port 22: invalid format": INFO,
+    "channel 0: open failed: connect failed: open failed": INFO,
+    "Bad packet length 1397966893.": INFO,
+    "Corrupted MAC on input.": INFO,
+    "OpenSSH_9.2p1 Debian-2+deb12u10, OpenSSL 3.0.19 27 Jan 2026": INFO,
+    "Host key fingerprint is SHA256:x": INFO,
+    "ssh: connect to host h port 22: Connection refused": ERROR,
+    "ssh: Could not resolve hostname h: Name or service not known": ERROR,
+    "kex_exchange_identification: read: Connection reset by peer": ERROR,
+    "Connection timed out during banner exchange": ERROR,
+    "Received disconnect from 1.2.3.4 port 22:2: Too many authentication failures": ERROR,
+    "u@h: Permission denied (publickey).": ERROR,
+    "Host key verification failed.": ERROR,
+    "@    WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!     @": ERROR,
+    "Could not request local forwarding.": ERROR,
+    "Error: remote port forwarding failed for listen port 80": ERROR,
+    "channel_setup_fwd_listener_tcpip: cannot listen to port: 80": ERROR,
+    "client_loop: send disconnect: Broken pipe": ERROR,
+    "subsystem request failed on channel 0": ERROR,
+    "": ERROR,
+}
+
+
+@pytest.mark.parametrize("line", LEVEL_OF)
+def test_a_line_has_the_level_that_ssh_gave_it(line: str) -> None:
+    level, text = level_and_text(line)
+    assert level == LEVEL_OF[line]
+    assert text == (line.split(": ", 1)[1] if level >= DEBUG1 else line)
+
+
+@pytest.mark.parametrize("line", LEVEL_OF)
+@pytest.mark.parametrize("tag", ["ssh.c:main():1580 (pid=7): ", "sshconnect2.c:f_1():9 (bin=ssh, pid=123): "])
+def test_a_forced_line_has_the_same_level(line: str, tag: str) -> None:
+    start = len("debug1: ") if LEVEL_OF[line] >= DEBUG1 else 0
+    forced = line[:start] + tag + line[start:]
+    assert level_and_text(forced) == level_and_text(line)
+    assert untagged(forced) == line
+    assert untagged(line) == line
+
+
+# Transcript: how many of its lines a user at QUIET, FATAL, ERROR, INFO, VERBOSE, DEBUG1, DEBUG2, DEBUG3 sees.
+SHOWN = {
+    "exit status 3": ([], [], 3, None),
+    "server killed under a command": ([], [], 3, None),
+    "connection refused": (
+        ["ssh: connect to host 127.0.0.1 port {port}: Connection refused"],
+        [],
+        0,
+        None,
+    ),
+    "keepalive timeout": ([], ["Timeout, server 127.0.0.1 not responding."], 1, None),
+    "host key unknown": (["Host key verification failed."], [], 0, None),
+    "key not accepted": (["root@127.0.0.1: Permission denied (publickey)."], [], 0, None),
+    "remote port held, not fatal": (
+        [],
+        [
+            "Warning: remote port forwarding failed for listen port 46737",
+            "Allocated port 41561 for remote forward to 127.0.0.1:22",
+        ],
+        3,
+        None,
+    ),
+    "through a master": ([], [], 0, 1),
+}
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_a_user_sees_what_their_level_shows(name: str) -> None:
+    errors, infos, verbose, debug1 = SHOWN[name]
+    seen = seen_in(LOGS[name])
+    port = seen.address[1] if seen.address else 0
+
+    def shown(user: int) -> list[str]:
+        return [untagged(line) for line in LOGS[name] if level_and_text(line)[0] <= user]
+
+    assert shown(QUIET) == shown(FATAL) == []
+    assert shown(ERROR) == [line.format(port=port) for line in errors]
+    assert shown(INFO) == [line.format(port=port) for line in errors + infos]
+    assert len(shown(VERBOSE)) == len(errors + infos) + verbose
+    if debug1 is not None:
+        assert len(shown(DEBUG1)) == debug1
+    assert shown(DEBUG2) == shown(DEBUG3) == LOGS[name]
+
+
+def test_the_levels_are_in_the_order_of_ssh() -> None:
+    assert list(LEVELS.values()) == sorted(LEVELS.values())
+    assert sorted(set(LEVELS.values())) == [QUIET, FATAL, ERROR, INFO, VERBOSE, DEBUG1, DEBUG2, DEBUG3]
+
+
+# -- what a server says ------------------------------------------------------------------------------
+
+LIES = [
+    "debug1: Entering interactive session.",
+    "Killed by signal 15.",
+    "ssh.c:main():1 (pid=7): Killed by signal 15.",
+    "debug1: client_input_channel_req: channel 0 rtype exit-status reply 0",
+    "debug2: Received exit status from master 0",
+    "Error: remote port forwarding failed for listen port 80",
+    "Host key verification failed.",
+    "u@h: Permission denied (publickey).",
+    "debug1: Connecting to x [10.0.0.1] port 25.",
+]
+# Where ssh puts a server's words into its log: before or behind words of its own.
+FRAMES = {
+    "a debug message": "debug1: Remote: {}",
+    "a tagged debug message": "debug1: packet.c:ssh_packet_read_poll_seqnr():1782 (pid=7): Remote: {}",
+    "a refused channel": "channel 4: open failed: administratively prohibited: {}",
+    "a version": "debug1: Remote protocol version 2.0, remote software version {}",
+    "a line before the version": "debug1: kex_exchange_identification: banner line 0: {}",
+    "an extension": "debug1: kex_input_ext_info: server-sig-algs=<{}>",
+    "a global request": "debug1: client_input_global_request: rtype {} want_reply 0",
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+@pytest.mark.parametrize("frame", FRAMES)
+def test_the_words_of_a_server_are_no_facts(frame: str, lie: str) -> None:
+    start = [
+        "debug1: Connecting to h [1.2.3.4] port 22.",
+        "debug1: Connection established.",
+        "debug1: channel 0: new session [client-session]",
+    ]
+    before = seen_in(start)
+    after = seen_in([*start, FRAMES[frame].format(lie)])
+    assert facts(after) == facts(before)
+    assert after.address == ("1.2.3.4", 22)
+
+
+def test_a_reason_to_disconnect_is_unreachable_whatever_it_says() -> None:
+    for lie in LIES:
+        words = f"Received disconnect from 1.2.3.4 port 22:2: {lie}"
+        seen = seen_in(["debug1: Connection established.", words])
+        assert facts(seen) == {"phase": CONNECTED, "cause": UNREACHABLE}
+
+
+def test_once_connected_no_line_changes_the_address() -> None:
+    # keyboard-interactive lets a server write whole lines; kssh knocks at this address.
+    seen = seen_in(
+        [
+            "debug1: Connecting to h [1.2.3.4] port 22.",
+            "debug1: Connection established.",
+            "debug1: Connecting to h [10.0.0.1] port 25.",
+        ]
+    )
+    assert seen.address == ("1.2.3.4", 22)
+
+
+# -- any line ----------------------------------------------------------------------------------------
+
+ALL_LINES = sorted({line for lines in LOGS.values() for line in lines} | set(LEVEL_OF))
+LINE = st.one_of(
+    st.sampled_from(ALL_LINES),
+    st.text(),
+    st.builds(str.__add__, st.sampled_from(ALL_LINES), st.text()),
+    st.builds(lambda line, at: line[:at], st.sampled_from(ALL_LINES), st.integers(0, 80)),
+    st.from_regex(evidence._TAG),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(LINE, max_size=12))
+def test_no_line_is_too_odd_and_no_phase_goes_back(lines: list[str]) -> None:
+    seen = Evidence()
+    phase = STARTED
+    for line in lines:
+        seen.feed(line)
+        assert phase <= seen.phase <= SESSION
+        phase = seen.phase
+        assert seen.forward_fatal in (None, "local", "remote")
+    assert seen.spoke == bool(lines)
+
+
+ROWS = [*evidence._DEBUG_ROWS, *evidence._PLAIN_ROWS]
+
+
+@pytest.mark.parametrize("row", range(len(ROWS)))
+def test_no_row_of_the_tables_is_without_an_example(row: int) -> None:
+    compiled = [*evidence._DEBUGGING, *evidence._PLAIN]
+    table = evidence._DEBUGGING if row < len(evidence._DEBUGGING) else evidence._PLAIN
+    lines = [*ALL_LINES, *(line for lines, _ in OTHER_VERSIONS.values() for line in lines)]
+    for line in lines:
+        level, text = level_and_text(line)
+        if (level >= DEBUG1) == (table is evidence._DEBUGGING):
+            first = next((pattern for pattern, _ in table if pattern.match(text)), None)
+            if first is compiled[row][0]:
+                return
+    pytest.fail(f"no line reaches {ROWS[row][0]!r}")
