@@ -84,10 +84,30 @@ def _run(words: list[str]) -> int:
     if status not in (0, None) and (standing.attended or plan.kind != TUNNEL):
         program.become(path, words)  # ssh refuses its configuration or an option: it says why
     if not plan.supervised:
+        if settings.given & _FILES:
+            _check_files(settings)
         program.become(path, line.with_options(plan.first, plan.last, plan.without))
     from . import supervisor
 
     return supervisor.run(path, line, configuration, plan, settings, standing)
+
+
+_FILES = frozenset(("HOOK", "LOGFILE", "PIDFILE", "STATE_DIR"))
+
+
+def _check_files(settings: Settings) -> None:
+    """Check what only a supervised link uses, so that a bad value never waits for the day it counts.
+
+    Raises KsshError.
+    """
+    from . import notify, statefile
+
+    notify.Hook(settings.hook)
+    notify.Log(settings.loglevel, settings.logfile, None).close()
+    if settings.state_dir:
+        statefile.state_directory(settings.state_dir)
+    if settings.pidfile:
+        statefile.Pidfile.check(settings.pidfile)
 
 
 def _long_option(option: str) -> int:

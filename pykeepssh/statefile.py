@@ -154,7 +154,18 @@ class Pidfile:
             write_by_rename(self._path, b"%d\n" % os.getpid())
             os.chmod(self._path, 0o644)
         except OSError as error:
-            raise BadValue("KSSH_PIDFILE", path, f"a file that can be written ({error.strerror})") from error
+            raise self._bad(path, error.strerror) from error
+
+    @classmethod
+    def check(cls, path: str) -> None:
+        """Check that the file could be written.  Raises BadValue."""
+        folder = os.path.dirname(os.path.abspath(path))
+        if os.path.isdir(path) or not os.access(folder, os.W_OK | os.X_OK):
+            raise cls._bad(path, "not writable")
+
+    @staticmethod
+    def _bad(path: str, why: str | None) -> BadValue:
+        return BadValue("KSSH_PIDFILE", path, f"a file that can be written ({why})")
 
     def remove(self) -> None:
         """Remove the file if it is still ours."""

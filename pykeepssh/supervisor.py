@@ -535,6 +535,7 @@ class Supervisor:
             self._terminal.restore()  # no prompt follows: Ctrl-C and Ctrl-Z are for kssh again
         if seen.phase == SESSION and not run.session:
             run.session = True
+            run.left = False  # an interrupt typed before did not end ssh
             self._dispatch(machine.SessionReached(time.monotonic()))
         if not run.up and machine.has_gone_up(seen, self._plan.kind, self._remote_forwards):
             run.up = True
@@ -703,6 +704,8 @@ class Supervisor:
             self._drain_to_user()
             self._forget_terminal()
         self._log.detached = True
+        # From now on nobody is there to answer a prompt.
+        self._standing = Standing(False, False, attended=False, askpass=self._standing.askpass)
         self._back.detach()
         self._back = None
         if self._loop is not None and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
