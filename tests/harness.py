@@ -377,13 +377,13 @@ class Relay:
     async def _reset(self) -> None:
         for writer in list(self._writers):
             _abort(writer)
+        for task in self._tasks:
+            task.cancel()  # a frozen one waits and would not notice
         if self._tasks:
             await asyncio.wait(self._tasks)
 
     async def _close(self) -> None:
         await self._stop_listening()
-        for task in self._tasks:
-            task.cancel()
         await self._reset()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

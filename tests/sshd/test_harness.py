@@ -133,6 +133,16 @@ def test_relay_resets(sshd: Sshd, relay: Relay) -> None:
     assert status(sshd.config_for(relay.port)) == 0
 
 
+def test_relay_resets_what_is_frozen(sshd: Sshd, relay: Relay) -> None:
+    with ssh(sshd.config_for(relay.port), "t", "cat") as process:
+        echoes(process, b"before")
+        relay.freeze()
+        relay.reset()
+        assert process.wait(5) == 255
+        relay.thaw()
+    assert status(sshd.config_for(relay.port)) == 0
+
+
 def test_relay_refuses_and_keeps_what_is_open(sshd: Sshd, relay: Relay) -> None:
     config = sshd.config_for(relay.port)
     with ssh(config, "t", "cat") as process:
