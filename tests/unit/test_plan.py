@@ -1,0 +1,617 @@
+"""What kind of session a command line asks for, what is added to it, and what may be run again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+from hypothesis import given, strategies as st
+
+from pykeepssh.kinds import ATTACH, COMMAND, QUERY, SHELL, STREAM, TUNNEL
+from pykeepssh.plan import (
+    VERBOSE_FUNCTIONS,
+    Plan,
+    Standing,
+    add_log_channel,
+    attaches,
+    first_value,
+    kind_of,
+    make,
+    shares_connection,
+)
+from pykeepssh.settings import Settings
+from pykeepssh.sshargs import CommandLine, parse
+
+TERMINAL = Standing(True, True, attended=True, askpass=False)
+CRON = Standing(False, False, attended=False, askpass=False)
+ASKPASS = Standing(False, False, attended=False, askpass=True)
+INPUT_REDIRECTED = Standing(False, True, attended=True, askpass=False)
+OUTPUT_REDIRECTED = Standing(True, False, attended=True, askpass=False)
+
+Effective = Mapping[str, list[str]]
+# What "ssh -G" of 9.2 says without any configuration, as far as kssh asks.
+UNTOUCHED = {
+    "requesttty": "auto",
+    "sessiontype": "default",
+    "stdinnull": "no",
+    "forkafterauthentication": "no",
+    "serveraliveinterval": "0",
+    "serveralivecountmax": "3",
+    "connecttimeout": "none",
+    "exitonforwardfailure": "no",
+    "loglevel": "INFO",
+}
+# And what it says on top of that for options of the command line.
+BY_LETTER = {
+    "N": {"sessiontype": "none", "requesttty": "false"},
+    "s": {"sessiontype": "subsystem"},
+    "t": {"requesttty": "true"},
+    "T": {"requesttty": "false"},
+    "f": {"forkafterauthentication": "yes", "stdinnull": "yes"},
+    "n": {"stdinnull": "yes"},
+    "W": {"sessiontype": "none", "requesttty": "false"},
+    "v": {"loglevel": "DEBUG"},
+    "q": {"loglevel": "SILENT"},
+}
+
+
+def line_of(words: str) -> CommandLine:
+    return parse(words.split(), lambda: False)
+
+
+def effective_of(line: CommandLine, **configured: str) -> Effective:
+    """Return what "ssh -G" would say: the options of the command line over a configuration."""
+    values = {**UNTOUCHED, **configured}
+    for option in line.options:
+        values.update(BY_LETTER.get(option.letter, {}))
+    return {keyword: [value] for keyword, value in values.items()}
+
+
+def plan_of(
+    words: str,
+    standing: Standing = TERMINAL,
+    environment: Mapping[str, str] | None = None,
+    **configured: str,
+) -> Plan:
+    line = line_of(words)
+    variables = {"KSSH_" + name: value for name, value in (environment or {}).items()}
+    return make(line, effective_of(line, **configured), Settings(variables), standing)
+
+
+def added(plan: Plan) -> dict[str, str]:
+    """Return the keywords that lose against the user's."""
+    assert plan.last[::2] == ["-o"] * (len(plan.last) // 2)
+    pairs = [word.split("=", 1) for word in plan.last[1::2]]
+    assert len({keyword for keyword, _ in pairs}) == len(pairs)
+    return dict(pairs)
+
+
+# -- kinds -------------------------------------------------------------------------------------------
+
+# words, standing, configuration, kind
+KINDS: dict[str, tuple[str, Standing, dict[str, str], str]] = {
+    "-V": ("-V", TERMINAL, {}, QUERY),
+    "-G": ("-G h", TERMINAL, {}, QUERY),
+    "-Q": ("-Q cipher", TERMINAL, {}, QUERY),
+    "-O": ("-O check h", TERMINAL, {}, QUERY),
+    "-Z": ("-Z h", TERMINAL, {}, QUERY),
+    "a query behind the destination": ("h -O exit", TERMINAL, {}, QUERY),
+    "no destination": ("-N", TERMINAL, {}, QUERY),
+    "a missing argument": ("h -p", TERMINAL, {}, QUERY),
+    "nothing": ("", TERMINAL, {}, QUERY),
+    "a host": ("h", TERMINAL, {}, SHELL),
+    "a host with options": ("-4vp 22 u@h", TERMINAL, {}, SHELL),
+    "a shell with -t": ("-t h", TERMINAL, {}, SHELL),
+    "a shell without a terminal there": ("-T h", TERMINAL, {}, STREAM),
+    "a shell, RequestTTY no": ("h", TERMINAL, {"requesttty": "false"}, STREAM),
+    "a shell, RequestTTY no of old": ("h", TERMINAL, {"requesttty": "no"}, STREAM),
+    "a shell, RequestTTY force": ("h", TERMINAL, {"requesttty": "force"}, SHELL),
+    "a shell from a file": ("h", INPUT_REDIRECTED, {}, STREAM),
+    "a shell into a pipe": ("h", OUTPUT_REDIRECTED, {}, STREAM),
+    "a shell in cron": ("h", CRON, {}, STREAM),
+    "a shell without input": ("-n h", TERMINAL, {}, STREAM),
+    "a shell, StdinNull yes": ("h", TERMINAL, {"stdinnull": "yes"}, STREAM),
+    "a command": ("h ls", TERMINAL, {}, STREAM),
+    "a command that is empty": ("h  ", TERMINAL, {}, SHELL),
+    "a command on a terminal": ("-t h top", TERMINAL, {}, COMMAND),
+    "a command, RequestTTY yes": ("h top", TERMINAL, {"requesttty": "true"}, COMMAND),
+    "a command, RequestTTY force": ("h top", TERMINAL, {"requesttty": "force"}, COMMAND),
+    "a command on a terminal, redirected": ("-t h top", INPUT_REDIRECTED, {}, STREAM),
+    "a command in the background": ("-f h sleep 1", TERMINAL, {}, STREAM),
+    "a command in the background by configuration": (
+        "h sleep 1",
+        TERMINAL,
+        {"forkafterauthentication": "yes", "requesttty": "true"},
+        STREAM,
+    ),
+    "an attacher": ("-t h tmux attach", TERMINAL, {}, ATTACH),
+    "an attacher without a terminal": ("h tmux attach", TERMINAL, {}, STREAM),
+    "RemoteCommand": ("h", TERMINAL, {"remotecommand": "top", "requesttty": "true"}, COMMAND),
+    "RemoteCommand that attaches": (
+        "h",
+        TERMINAL,
+        {"remotecommand": "tmux new -A -s x", "requesttty": "true"},
+        ATTACH,
+    ),
+    "RemoteCommand without a terminal": ("h", TERMINAL, {"remotecommand": "top"}, STREAM),
+    "RemoteCommand none": ("h", TERMINAL, {"remotecommand": "none"}, SHELL),
+    "-W": ("-W h:22 j", TERMINAL, {}, STREAM),
+    "-W with -N": ("-NW h:22 j", TERMINAL, {}, STREAM),
+    "-s": ("-s h sftp", TERMINAL, {}, STREAM),
+    "SessionType subsystem": ("h sftp", TERMINAL, {"sessiontype": "subsystem"}, STREAM),
+    "-N": ("-N h", TERMINAL, {}, TUNNEL),
+    "-N in cron": ("-N h", CRON, {}, TUNNEL),
+    "-fN": ("-fNL 1:h:1 h", TERMINAL, {}, TUNNEL),
+    "-N redirected": ("-N h", INPUT_REDIRECTED, {}, TUNNEL),
+    "-N behind the destination": ("h -N", TERMINAL, {}, TUNNEL),
+    "-N in the command": ("-t h cmd -N", TERMINAL, {}, COMMAND),
+    "SessionType none": ("h", TERMINAL, {"sessiontype": "none"}, TUNNEL),
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_the_kind_of(name: str) -> None:
+    words, standing, configured, kind = KINDS[name]
+    line = line_of(words)
+    assert kind_of(line, effective_of(line, **configured), standing) == kind
+
+
+def test_every_kind_is_asked_for_above() -> None:
+    assert {kind for *_, kind in KINDS.values()} == {QUERY, SHELL, STREAM, ATTACH, COMMAND, TUNNEL}
+
+
+@pytest.mark.parametrize("name", [name for name, row in KINDS.items() if not row[2]])
+def test_the_kind_without_an_answer_from_ssh_of(name: str) -> None:
+    words, standing, _, kind = KINDS[name]
+    assert kind_of(line_of(words), None, standing) == kind
+    assert kind_of(line_of(words), {}, standing) == kind
+
+
+def test_the_first_value_of_a_keyword_counts() -> None:
+    assert first_value({"a": ["1", "2"]}, "a", "x") == "1"
+    assert first_value({"a": []}, "a", "x") == "x"
+    assert first_value({}, "a", "x") == first_value(None, "a", "x") == "x"
+
+
+# -- exec or supervise -------------------------------------------------------------------------------
+
+LINE_OF_KIND = {
+    QUERY: "-V",
+    STREAM: "h ls",
+    SHELL: "h",
+    ATTACH: "-t h tmux a",
+    COMMAND: "-t h top",
+    TUNNEL: "-N h",
+}
+SUPERVISED = {
+    "auto": {SHELL, ATTACH, COMMAND, TUNNEL},
+    "always": {STREAM, SHELL, ATTACH, COMMAND, TUNNEL},
+    "never": set(),
+}
+
+
+@pytest.mark.parametrize("restart", SUPERVISED)
+@pytest.mark.parametrize("kind", LINE_OF_KIND)
+def test_who_is_supervised(kind: str, restart: str) -> None:
+    plan = plan_of(LINE_OF_KIND[kind], environment={"RESTART": restart})
+    assert plan.kind == kind
+    assert plan.supervised == (kind in SUPERVISED[restart])
+    keywords = set(added(plan))
+    assert ("ServerAliveInterval" in keywords) == (kind != QUERY)
+    assert ("ConnectTimeout" in keywords) == plan.supervised
+    assert ("ExitOnForwardFailure" in keywords) == (plan.supervised and kind == TUNNEL)
+    assert plan.first == []
+    assert plan.without == ""
+    assert not plan.log
+
+
+def test_a_query_gets_nothing_added_whatever_the_settings() -> None:
+    plan = plan_of("-O check h", environment={"RESTART": "always", "INTERVAL": "5", "COUNTMAX": "5"})
+    assert (plan.first, plan.last, plan.without, plan.supervised) == ([], [], "", False)
+
+
+# -- keepalive ---------------------------------------------------------------------------------------
+
+# environment, configuration, what is added (the command line wins over that by ssh's own rule)
+KEEPALIVE: dict[str, tuple[dict[str, str], dict[str, str], dict[str, str]]] = {
+    "nothing said: the default": ({}, {}, {"ServerAliveInterval": "15", "ServerAliveCountMax": "3"}),
+    "ssh_config says": ({}, {"serveraliveinterval": "60"}, {}),
+    "ssh_config says both": ({}, {"serveraliveinterval": "60", "serveralivecountmax": "9"}, {}),
+    "ssh_config says the count alone": ({}, {"serveralivecountmax": "9"}, {"ServerAliveInterval": "15"}),
+    "KSSH_INTERVAL beats the default": (
+        {"INTERVAL": "20"},
+        {},
+        {"ServerAliveInterval": "20", "ServerAliveCountMax": "3"},
+    ),
+    "KSSH_INTERVAL beats ssh_config": (
+        {"INTERVAL": "15"},
+        {"serveraliveinterval": "60", "serveralivecountmax": "9"},
+        {"ServerAliveInterval": "15"},
+    ),
+    "KSSH_INTERVAL 0 adds none": ({"INTERVAL": "0"}, {}, {}),
+    "KSSH_INTERVAL 0 leaves ssh_config": ({"INTERVAL": "0"}, {"serveraliveinterval": "60"}, {}),
+    "KSSH_COUNTMAX beats the default": (
+        {"COUNTMAX": "5"},
+        {},
+        {"ServerAliveInterval": "15", "ServerAliveCountMax": "5"},
+    ),
+    "KSSH_COUNTMAX beats ssh_config": (
+        {"COUNTMAX": "3"},
+        {"serveraliveinterval": "60", "serveralivecountmax": "9"},
+        {"ServerAliveCountMax": "3"},
+    ),
+    "both beat ssh_config": (
+        {"COUNTMAX": "5", "INTERVAL": "5"},
+        {"serveraliveinterval": "60", "serveralivecountmax": "9"},
+        {"ServerAliveInterval": "5", "ServerAliveCountMax": "5"},
+    ),
+    "KSSH_INTERVAL 0 with KSSH_COUNTMAX": (
+        {"INTERVAL": "0", "COUNTMAX": "5"},
+        {"serveraliveinterval": "60"},
+        {"ServerAliveCountMax": "5"},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", KEEPALIVE)
+@pytest.mark.parametrize("kind", [STREAM, SHELL, TUNNEL])
+def test_whose_word_about_keepalive_wins(name: str, kind: str) -> None:
+    environment, configured, expected = KEEPALIVE[name]
+    plan = plan_of(LINE_OF_KIND[kind], environment=environment, **configured)
+    keepalive = {keyword: value for keyword, value in added(plan).items() if "Alive" in keyword}
+    assert keepalive == expected
+
+
+def test_keepalive_is_added_without_an_answer_from_ssh() -> None:
+    plan = make(line_of("h"), None, Settings({}), TERMINAL)
+    assert added(plan) == {"ServerAliveInterval": "15", "ServerAliveCountMax": "3", "ConnectTimeout": "15"}
+    assert plan.user_level == "INFO"
+
+
+# -- other options -----------------------------------------------------------------------------------
+
+TIMEOUTS: dict[str, tuple[dict[str, str], dict[str, str], str | None]] = {
+    "nothing said": ({}, {}, "15"),
+    "ssh_config says": ({}, {"connecttimeout": "60"}, None),
+    "ssh_config says 0": ({}, {"connecttimeout": "0"}, "15"),
+    "KSSH_CONNECT_TIMEOUT beats ssh_config": ({"CONNECT_TIMEOUT": "7"}, {"connecttimeout": "60"}, "7"),
+}
+
+
+@pytest.mark.parametrize("name", TIMEOUTS)
+def test_the_time_to_connect(name: str) -> None:
+    environment, configured, expected = TIMEOUTS[name]
+    assert added(plan_of("h", environment=environment, **configured)).get("ConnectTimeout") == expected
+
+
+def test_a_tunnel_fails_with_its_forwards() -> None:
+    assert added(plan_of("-N h"))["ExitOnForwardFailure"] == "yes"
+    assert "ExitOnForwardFailure" not in added(plan_of("h"))
+
+
+# standing, does BatchMode follow
+BATCH = {"a person": (TERMINAL, False), "cron": (CRON, True), "askpass": (ASKPASS, False)}
+
+
+@pytest.mark.parametrize("name", BATCH)
+def test_a_tunnel_asks_nobody_where_nobody_is(name: str) -> None:
+    standing, expected = BATCH[name]
+    assert ("BatchMode" in added(plan_of("-N h", standing))) == expected
+    assert "BatchMode" not in added(plan_of("h ls", standing, {"RESTART": "always"}))
+
+
+# words, ControlPath in force, is ControlPath=none added, is the connection shared then
+MASTERS = {
+    "no master": ("-N h", "none", False, False),
+    "a master is configured": ("-N h", "/m", True, False),
+    "the user's own -S": ("-N -S /m h", "/m", True, True),
+    "the user's own ControlPath": ("-N -o ControlPath=/m h", "/m", True, True),
+    "the user makes this the master": ("-N -M h", "/m", False, True),
+    "the user says ControlMaster": ("-N -o ControlMaster=auto h", "/m", False, True),
+    "a shell shares": ("h", "/m", False, True),
+    "a shell, no master": ("h", "none", False, False),
+}
+
+
+@pytest.mark.parametrize("name", MASTERS)
+def test_a_tunnel_has_its_own_connection(name: str) -> None:
+    words, path, own, shared = MASTERS[name]
+    plan = plan_of(words, controlpath=path)
+    line = line_of(words)
+    assert (added(plan).get("ControlPath") == "none") == own
+    assert shares_connection(plan, line, {"controlpath": [path]}) == shared
+
+
+def test_without_an_answer_from_ssh_nothing_is_known_to_be_shared() -> None:
+    assert not shares_connection(Plan(SHELL), line_of("h"), None)
+
+
+# words, ForkAfterAuthentication in force ("" in an ssh that does not know it), first, without
+BACKGROUND: dict[str, tuple[str, str, list[str], str]] = {
+    "in front": ("-N h", "no", [], ""),
+    "-f": ("-fN h", "yes", ["ForkAfterAuthentication=no"], "f"),  # a file may say it too
+    "the file": ("-N h", "yes", ["ForkAfterAuthentication=no"], "f"),
+    "-f before 8.7": ("-fN h", "", [], "f"),
+    "in front before 8.7": ("-N h", "", [], ""),
+}
+
+
+@pytest.mark.parametrize("name", BACKGROUND)
+def test_kssh_itself_goes_to_the_background(name: str) -> None:
+    words, said, first, without = BACKGROUND[name]
+    effective = {"sessiontype": ["none"], **({"forkafterauthentication": [said]} if said else {})}
+    plan = make(line_of(words), effective, Settings({}), TERMINAL)
+    assert (plan.first, plan.without, plan.background) == (first, without, bool(without))
+
+
+def test_a_stream_that_is_not_supervised_goes_there_by_itself() -> None:
+    plan = plan_of("-f h sleep 9")
+    assert not plan.background
+    assert plan.without == ""
+
+
+# -- what may be run again ---------------------------------------------------------------------------
+
+SAFE = [
+    "tmux",
+    "tmux attach",
+    "tmux a",
+    "tmux at -d",
+    "tmux attach-session -t main",
+    "tmux attach -dt main",
+    "tmux a -t 'main'",
+    'tmux a -t "main"',
+    "tmux new",
+    "tmux new-session -A -s main",
+    "tmux new -As main",
+    "tmux new -ADs main -n win -c /tmp",
+    "tmux -2 -u attach",
+    "tmux -L sock -f .tmux.conf attach -d",
+    "tmux -Lsock a",
+    "tmux -CC attach",
+    "/usr/bin/tmux attach",
+    "exec tmux attach",
+    "TERM=xterm tmux a",
+    "LANG=C TERM=xterm exec tmux new -A -s x",
+    "tmux attach || tmux new",
+    "tmux attach -t main||tmux new -s main",
+    "tmux\tattach",
+    "  tmux   attach  ",
+    "screen",
+    "screen -r",
+    "screen -x",
+    "screen -R",
+    "screen -dr",
+    "screen -d -r",
+    "screen -dR main",
+    "screen -D -RR",
+    "screen -D -R main",
+    "screen -r main",
+    "screen -x user/main",
+    "screen -dRS main",
+    "screen -S main -dR",
+    "screen -dR -S main",
+    "screen -T xterm -R",
+    "screen -U -dr main",
+    "screen -aAdr main",
+    "screen -r || screen -R",
+    "byobu",
+    "byobu attach",
+    "byobu new -A -s x",
+    "zellij",
+    "zellij attach",
+    "zellij attach main",
+    "zellij a -c main",
+    "zellij attach main -c",
+    "zellij attach --create main",
+    "dtach -a /tmp/sock",
+    "dtach -a /tmp/sock -e x",
+    "abduco -a main",
+    "abduco -ra main",
+    "abduco -ar main",
+    "abduco -fa main",
+]
+
+UNSAFE = [
+    "",
+    " ",
+    "ls",
+    "tmuxinator start x",
+    "tmux new make",
+    "tmux new -s main make",
+    "tmux new -A -s main make",
+    "tmux new -A -s main -- make",
+    "tmux new -A -s main 'make; bash'",
+    "tmux new -d -s main",
+    "tmux new -Ad -s main",
+    "tmux attach make",
+    "tmux attach ; make",
+    "tmux attach; make",
+    "tmux attach && make",
+    "tmux attach & make",
+    "tmux attach | make",
+    "tmux attach |make",
+    "tmux attach ||| make",
+    "tmux attach || make",
+    "make || tmux attach",
+    "tmux attach ||",
+    "|| tmux attach",
+    "tmux attach \\; new-window make",
+    "tmux attach $(make)",
+    "tmux attach `make`",
+    "tmux attach > log",
+    "tmux attach -t *",
+    "tmux attach -t ~",
+    "tmux attach # x",
+    "tmux attach -t {a,b}",
+    "tmux attach -t !!",
+    "tmux attach ^ make",  # a pipe in the Bourne shell
+    "tmux attach -t\nmake",
+    "screen -r\nmake",
+    "tmux attach -t\rmake",
+    "tmux new -n 'a' -s \"a -n\" make",  # the quotes make one word of three
+    "tmux new -s 'my session'",
+    'tmux new -n "\'" make',
+    "tmux new -s main\u00a0-n make",  # no blank for a shell
+    "tmux new -s main\x0b-n make",
+    "tmux -c make",
+    "tmux -2c make",
+    "tmux -V",
+    "tmux kill-server",
+    "tmux run-shell make",
+    "tmux new-window make",
+    "tmux attach -Z",
+    "tmux new-session-x",
+    "exec",
+    "exec -a x tmux",
+    "exec A=1 tmux",
+    "TERM=xterm",
+    "./x=1 tmux attach",
+    "=x tmux attach",
+    "'A=1' tmux attach",
+    "1A=1 tmux attach",
+    "ü=1 tmux attach",
+    "sudo tmux attach",
+    "env tmux attach",
+    "sh -c tmux",
+    "screen make",
+    "screen -S main",
+    "screen -S main make",
+    "screen -S main -dR make make",
+    "screen -Sx make",  # x is the session's name
+    "screen -S -dR make",
+    "screen -T -R make",
+    "screen -SR make",
+    "screen -R -A make",
+    "screen -R main make",
+    "screen -r -S",
+    "screen -dm make",
+    "screen -d -m make",
+    "screen -dmS main make",
+    "screen -R -X stuff",
+    "screen -ls",
+    "screen -R -c file",
+    "screen -",
+    "screen -R -",
+    "byobu make",
+    "byobu new -s x make",
+    "zellij run make",
+    "zellij -s main",
+    "zellij attach main --force-run-commands",
+    "zellij attach -f main",
+    "zellij attach main make",
+    "zellij attach --create-background main",
+    "zellij action x",
+    "dtach",
+    "dtach -a",
+    "dtach -A /tmp/sock make",
+    "dtach -c /tmp/sock make",
+    "dtach -n /tmp/sock make",
+    "abduco",
+    "abduco -a",
+    "abduco main",
+    "abduco -A main make",
+    "abduco -c main make",
+    "abduco -a -c main make",
+    "abduco -a -A",
+    "abduco -a main make",
+    "abduco -fA main make",
+]
+
+
+@pytest.mark.parametrize("command", SAFE)
+def test_only_attaches(command: str) -> None:
+    assert attaches(command)
+
+
+@pytest.mark.parametrize("command", UNSAFE)
+def test_may_run_something_twice(command: str) -> None:
+    assert not attaches(command)
+
+
+PARTS = "tmux screen zellij dtach abduco attach new -A -s -R -dR -S -a x -n ' \" ; | || & $x".split()
+BEHIND = ["; make", " && make", " | make", "\nmake", " || make", " & make", "\n\nmake"]
+
+
+@given(st.lists(st.sampled_from([*PARTS, "\n"]), max_size=7).map(" ".join), st.sampled_from(BEHIND))
+def test_a_command_behind_an_attacher_is_never_overlooked(start: str, behind: str) -> None:
+    assert not attaches(start + behind)
+
+
+@given(st.text())
+def test_no_command_is_too_odd(command: str) -> None:
+    attaches(command)
+    attaches("tmux new " + command)
+
+
+# -- the log channel ---------------------------------------------------------------------------------
+
+OLD, NEW = (7, 4), (9, 2)
+FORCED = "LogVerbose=" + VERBOSE_FUNCTIONS
+
+# words, LogLevel of the file, shared, version: first, last before -E, is there a log
+LOGS: dict[str, tuple[str, str, bool, tuple[int, int] | None, list[str], list[str], bool]] = {
+    "INFO": ("h", "INFO", False, NEW, ["LogLevel=DEBUG1"], [], True),
+    "INFO, shared": ("h", "INFO", True, NEW, ["LogLevel=DEBUG2"], [], True),
+    "VERBOSE": ("h", "VERBOSE", False, NEW, ["LogLevel=DEBUG1"], [], True),
+    "-v": ("-v h", "INFO", False, NEW, [], [], True),
+    "-v, shared: one more": ("-v h", "INFO", True, NEW, ["LogLevel=DEBUG2"], ["-v"], True),
+    "DEBUG1 by file, shared": ("h", "DEBUG1", True, NEW, ["LogLevel=DEBUG2"], [], True),
+    "DEBUG2": ("h", "DEBUG2", True, NEW, [], [], True),
+    "DEBUG3": ("h", "DEBUG3", True, NEW, [], [], True),
+    "-q": ("-q h", "INFO", False, NEW, [], ["-o", FORCED], True),
+    "-q, 8.4": ("-q h", "INFO", False, (8, 4), [], [], False),
+    "-q, 8.5": ("-q h", "INFO", False, (8, 5), [], ["-o", FORCED], True),
+    "-q, version not known": ("-q h", "INFO", False, None, [], [], False),
+    "QUIET by file": ("h", "SILENT", False, NEW, [], ["-o", FORCED], True),
+    "ERROR": ("h", "ERROR", True, NEW, [], ["-o", FORCED], True),
+    "FATAL": ("h", "FATAL", False, NEW, [], ["-o", FORCED], True),
+    "ERROR, old": ("h", "ERROR", False, OLD, ["LogLevel=DEBUG1"], [], True),
+    "ERROR, old, shared": ("h", "ERROR", True, OLD, ["LogLevel=DEBUG2"], [], True),
+}
+
+
+@pytest.mark.parametrize("name", LOGS)
+def test_ssh_is_made_to_tell(name: str) -> None:
+    words, level, shared, version, first, last, log = LOGS[name]
+    plan = plan_of(words, loglevel=level)
+    before = list(plan.last)
+    add_log_channel(plan, "/fifo", shared, version, "-q" in words)
+    assert plan.log == log
+    assert plan.first == first
+    assert plan.last == before + last + (["-E", "/fifo"] if log else [])
+    assert plan.without == ("y" if log else "")
+
+
+LEVELS = {
+    "h": "INFO",
+    "-v h": "DEBUG1",
+    "-vv h": "DEBUG2",
+    "-vvv h": "DEBUG3",
+    "-vvvvv h": "DEBUG3",
+    "-q h": "QUIET",
+    "-qv h": "QUIET",
+}
+
+
+@pytest.mark.parametrize("words", LEVELS)
+def test_the_users_level_by_letters_alone(words: str) -> None:
+    plan = make(line_of(words), None, Settings({}), TERMINAL)
+    assert plan.user_level == LEVELS[words]
+    assert plan.verbose == ("v" in words)
+
+
+@pytest.mark.parametrize(
+    ("said", "level"),
+    [("SILENT", "QUIET"), ("DEBUG", "DEBUG1"), ("info", "INFO"), ("ERROR", "ERROR"), ("DEBUG3", "DEBUG3")],
+)
+def test_the_users_level_has_its_usual_name(said: str, level: str) -> None:
+    assert plan_of("h", loglevel=said).user_level == level
+
+
+def test_the_forced_functions_are_a_list_as_ssh_reads_it() -> None:
+    # log.c matches "file:function:line" with "*" at the end of each, separated by commas.
+    for entry in VERBOSE_FUNCTIONS.split(","):
+        source, _, function = entry.partition(":")
+        assert source.endswith(".c")
+        assert function.endswith("*")
