@@ -529,7 +529,30 @@ def test_may_run_something_twice(command: str) -> None:
     assert not attaches(command)
 
 
-PARTS = "tmux screen zellij dtach abduco attach new -A -s -R -dR -S -a x -n ' \" ; | || & $x".split()
+PARTS = [
+    "tmux",
+    "screen",
+    "zellij",
+    "dtach",
+    "abduco",
+    "attach",
+    "new",
+    "-A",
+    "-s",
+    "-R",
+    "-dR",
+    "-S",
+    "-a",
+    "x",
+    "-n",
+    "'",
+    '"',
+    ";",
+    "|",
+    "||",
+    "&",
+    "$x",
+]
 BEHIND = ["; make", " && make", " | make", "\nmake", " || make", " & make", "\n\nmake"]
 
 

@@ -1,0 +1,406 @@
+"""Every row and column of the outcome table: why ssh ended, and what follows."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, strategies as st
+
+from pykeepssh import backoff, evidence, outcomes, policy
+from pykeepssh.evidence import AUTHENTICATED, CONNECTED, CONNECTING, SESSION, STARTED, Evidence
+from pykeepssh.kinds import ATTACH, COMMAND, SHELL, TUNNEL
+from pykeepssh.outcomes import (
+    DENIED,
+    FINISHED,
+    HOST_KEY,
+    LEFT,
+    LOST,
+    PORT_HELD_LOCAL,
+    PORT_HELD_REMOTE,
+    REFUSED_SETUP,
+    UNREACHABLE,
+    UNRESOLVED,
+    Exit,
+)
+from pykeepssh.policy import (
+    DENIALS,
+    END,
+    FLAT,
+    HEALTHY_S,
+    PORT_HELD_S,
+    RESTART,
+    RETRY,
+    SLOW,
+    Decision,
+    History,
+    Rules,
+)
+
+OUTCOMES = (
+    FINISHED,
+    LEFT,
+    LOST,
+    UNREACHABLE,
+    UNRESOLVED,
+    DENIED,
+    HOST_KEY,
+    REFUSED_SETUP,
+    PORT_HELD_REMOTE,
+    PORT_HELD_LOCAL,
+)
+FAILED = Exit(255)
+FIRST = History(starts=1, failures=1)
+LATER = History(starts=5, sessions=2, failures=1)
+
+
+def seen(**facts: object) -> Evidence:
+    """Return the Evidence with these facts."""
+    found = Evidence()
+    for name, value in facts.items():
+        assert hasattr(found, name)
+        setattr(found, name, value)
+    return found
+
+
+def rules(
+    kind: str = TUNNEL, restartable: bool | None = None, attended: bool = True, **more: object
+) -> Rules:
+    if restartable is None:
+        restartable = kind != COMMAND
+    return Rules(kind, restartable, attended)._replace(**more)
+
+
+# -- the outcome -------------------------------------------------------------------------------------
+
+CAUSES = {
+    evidence.DENIED: DENIED,
+    evidence.HOST_KEY: HOST_KEY,
+    evidence.UNRESOLVED: UNRESOLVED,
+    evidence.UNREACHABLE: UNREACHABLE,
+    evidence.SETUP: REFUSED_SETUP,
+}
+
+# kind, exit, evidence, outcome
+ENDINGS: dict[str, tuple[str, Exit, Evidence, str]] = {
+    "status 0": (COMMAND, Exit(0), seen(phase=SESSION, command_ended=True), FINISHED),
+    "status 3": (COMMAND, Exit(3), seen(phase=SESSION, command_ended=True), FINISHED),
+    "status 255 of the remote command": (SHELL, FAILED, seen(phase=SESSION, command_ended=True), FINISHED),
+    "a status that no log explains": (SHELL, Exit(3), seen(phase=SESSION), FINISHED),
+    "a status before a session": (TUNNEL, Exit(3), seen(phase=CONNECTED), FINISHED),
+    "exit status received, then killed": (
+        SHELL,
+        Exit(signal=9),
+        seen(phase=SESSION, command_ended=True),
+        FINISHED,
+    ),
+    "ssh -O exit": (TUNNEL, FAILED, seen(phase=SESSION, asked_to_end=True), FINISHED),
+    "a tunnel through a master": (
+        TUNNEL,
+        Exit(0),
+        seen(phase=SESSION, shared=True, command_ended=True),
+        FINISHED,
+    ),
+    "a tunnel through a master, no status": (TUNNEL, Exit(0), seen(phase=SESSION, shared=True), FINISHED),
+    "a tunnel told to end by TERM": (TUNNEL, Exit(0), seen(phase=SESSION), LOST),
+    "a tunnel told to end by HUP": (TUNNEL, FAILED, seen(phase=SESSION, killed_by=1), LOST),
+    "a tunnel killed": (TUNNEL, Exit(signal=9), seen(phase=SESSION), LOST),
+    "a shell killed before its session": (SHELL, Exit(signal=15), seen(phase=CONNECTING), LOST),
+    "a shell told to end, no session": (SHELL, FAILED, seen(phase=CONNECTED, killed_by=15), LOST),
+    "the server is gone": (SHELL, FAILED, seen(phase=SESSION), LOST),
+    "the keepalive gave up": (
+        SHELL,
+        FAILED,
+        seen(phase=SESSION, timed_out=True, cause=evidence.UNREACHABLE),
+        LOST,
+    ),
+    "reset in a session": (TUNNEL, FAILED, seen(phase=SESSION, cause=evidence.UNREACHABLE), LOST),
+    "the session is refused": (SHELL, FAILED, seen(phase=SESSION, session_refused=True), REFUSED_SETUP),
+    "a remote port is held": (
+        TUNNEL,
+        FAILED,
+        seen(phase=SESSION, forward_fatal="remote", remote_refused=["80"]),
+        PORT_HELD_REMOTE,
+    ),
+    "a local port is held": (
+        TUNNEL,
+        FAILED,
+        seen(phase=AUTHENTICATED, forward_fatal="local", local_held=["80"], cause=evidence.SETUP),
+        PORT_HELD_LOCAL,
+    ),
+    "a remote port was refused and ssh stayed": (
+        TUNNEL,
+        FAILED,
+        seen(phase=SESSION, remote_refused=["80"]),
+        LOST,
+    ),
+    "not a word": (TUNNEL, FAILED, seen(), REFUSED_SETUP),
+    "an unknown error on the way": (TUNNEL, FAILED, seen(phase=CONNECTING), UNREACHABLE),
+    "an unknown error once connected": (TUNNEL, FAILED, seen(phase=CONNECTED), UNREACHABLE),
+    "an unknown error once authenticated": (TUNNEL, FAILED, seen(phase=AUTHENTICATED), REFUSED_SETUP),
+    **{
+        f"the log says {cause}": (kind, FAILED, seen(phase=CONNECTED, cause=cause), outcome)
+        for kind in (SHELL, TUNNEL)
+        for cause, outcome in CAUSES.items()
+    },
+}
+
+
+@pytest.mark.parametrize("name", ENDINGS)
+def test_the_outcome_of(name: str) -> None:
+    kind, ended, found, expected = ENDINGS[name]
+    assert policy.outcome(ended, found, rules(kind), left=False, session_s=None) == expected
+
+
+@pytest.mark.parametrize("name", ENDINGS)
+def test_who_left_has_left_whatever_ssh_says(name: str) -> None:
+    kind, ended, found, _ = ENDINGS[name]
+    assert policy.outcome(ended, found, rules(kind), left=True, session_s=1.0) == LEFT
+
+
+# kind, exit, length of the session as far as known, outcome
+WITHOUT_LOG: dict[str, tuple[str, Exit, float | None, str]] = {
+    "a shell that ends": (SHELL, Exit(0), None, FINISHED),
+    "a shell that fails": (SHELL, FAILED, 100.0, FINISHED),
+    "a command that is killed": (COMMAND, Exit(signal=9), None, FINISHED),
+    "an attacher that fails": (ATTACH, FAILED, None, FINISHED),
+    "a tunnel that ends with 0": (TUNNEL, Exit(0), None, LOST),
+    "a tunnel that is killed": (TUNNEL, Exit(signal=15), None, LOST),
+    "a tunnel that fails at once": (TUNNEL, FAILED, None, UNREACHABLE),
+    "a tunnel that fails soon": (TUNNEL, FAILED, 9.9, UNREACHABLE),
+    "a tunnel that fails late": (TUNNEL, FAILED, 10.0, LOST),
+    "a tunnel with a status of its own": (TUNNEL, Exit(2), None, FINISHED),
+}
+
+
+@pytest.mark.parametrize("name", WITHOUT_LOG)
+def test_the_outcome_without_a_log_of(name: str) -> None:
+    kind, ended, session_s, expected = WITHOUT_LOG[name]
+    assert policy.outcome(ended, None, rules(kind), left=False, session_s=session_s) == expected
+
+
+def test_every_outcome_is_reached() -> None:
+    assert {row[-1] for row in ENDINGS.values()} | {LEFT} == set(OUTCOMES)
+
+
+# -- the verdict -------------------------------------------------------------------------------------
+
+# The table of the design: first start with a person, first start unattended, after a session.
+DESIGN = {
+    FINISHED: (END, END, END),
+    LEFT: (END, END, END),
+    LOST: (RESTART, RESTART, RESTART),
+    UNREACHABLE: (END, RETRY, RETRY),
+    UNRESOLVED: (END, RETRY, RETRY),
+    DENIED: (END, END, SLOW),
+    HOST_KEY: (END, END, END),
+    REFUSED_SETUP: (END, END, END),
+    PORT_HELD_REMOTE: (END, FLAT, FLAT),
+    PORT_HELD_LOCAL: (END, END, RETRY),
+}
+
+
+def test_the_table_is_complete() -> None:
+    assert set(policy.TABLE) == set(DESIGN) == set(OUTCOMES)
+    named = {value for name, value in vars(outcomes).items() if name.isupper() and isinstance(value, str)}
+    events = {outcomes.UP, outcomes.DOWN, outcomes.RETRY, outcomes.GAVE_UP, outcomes.ENDED}
+    assert named == set(OUTCOMES) | events
+    assert set(OUTCOMES) >= policy.TRANSIENT
+
+
+def verdict(result: str, column: int, ended: Exit = FAILED, **more: object) -> str:
+    history = LATER if column == 2 else FIRST
+    found = seen(phase=SESSION if result == LOST else CONNECTED)
+    return policy.verdict(result, ended, found, rules(**{"attended": column != 1, **more}), history)
+
+
+@pytest.mark.parametrize("result", OUTCOMES)
+@pytest.mark.parametrize("column", [0, 1, 2])
+def test_what_follows_for_a_tunnel(result: str, column: int) -> None:
+    assert verdict(result, column) == DESIGN[result][column]
+
+
+@pytest.mark.parametrize("result", OUTCOMES)
+@pytest.mark.parametrize("first_start", ["retry", "fail"])
+@pytest.mark.parametrize("column", [0, 1, 2])
+def test_the_user_decides_about_the_first_start(result: str, first_start: str, column: int) -> None:
+    expected = DESIGN[result][column]
+    if column < 2 and result in (UNREACHABLE, UNRESOLVED, PORT_HELD_REMOTE):
+        expected = END if first_start == "fail" else DESIGN[result][1]
+    assert verdict(result, column, first_start=first_start) == expected
+
+
+@pytest.mark.parametrize("result", OUTCOMES)
+def test_a_shell_comes_back_as_a_tunnel_does_once_it_was_there(result: str) -> None:
+    assert verdict(result, 2, kind=SHELL) == DESIGN[result][2]
+
+
+@pytest.mark.parametrize("kind", [SHELL, ATTACH])
+def test_a_shell_lost_before_any_session_ends(kind: str) -> None:
+    found = seen(phase=CONNECTED, killed_by=15)
+    assert policy.verdict(LOST, FAILED, found, rules(kind), FIRST) == END
+    assert policy.verdict(LOST, Exit(signal=9), seen(), rules(kind, attended=False), FIRST) == END
+
+
+@pytest.mark.parametrize("signum", [1, 2, 3, 15])
+@pytest.mark.parametrize("kind", [SHELL, ATTACH, TUNNEL])
+def test_a_signal_that_asks_ends_all_but_a_tunnel(kind: str, signum: int) -> None:
+    expected = RESTART if kind == TUNNEL else END
+    told = seen(phase=SESSION, killed_by=signum)
+    assert policy.verdict(LOST, FAILED, told, rules(kind), LATER) == expected
+    silent = seen(phase=SESSION)
+    assert policy.verdict(LOST, Exit(signal=signum), silent, rules(kind), LATER) == expected
+
+
+@pytest.mark.parametrize("kind", [SHELL, ATTACH, TUNNEL])
+def test_a_signal_that_does_not_ask_is_a_lost_link(kind: str) -> None:
+    assert policy.verdict(LOST, Exit(signal=9), seen(phase=SESSION), rules(kind), LATER) == RESTART
+
+
+@pytest.mark.parametrize("result", OUTCOMES)
+@pytest.mark.parametrize("history", [FIRST, LATER])
+@pytest.mark.parametrize("first_start", ["auto", "retry", "fail"])
+@pytest.mark.parametrize("found", [None, seen(phase=SESSION)], ids=["no log", "session"])
+def test_what_may_have_run_is_not_run_again(
+    result: str, history: History, first_start: str, found: Evidence | None
+) -> None:
+    for ended in (FAILED, Exit(0), Exit(signal=9)):
+        given_rules = rules(COMMAND, first_start=first_start, attended=False)
+        assert policy.verdict(result, ended, found, given_rules, history) == END
+
+
+def test_a_command_that_did_not_start_is_tried_again_only_if_the_user_says_so() -> None:
+    found = seen(phase=CONNECTING, cause=evidence.UNREACHABLE)
+    for attended in (True, False):
+        assert policy.verdict(UNREACHABLE, FAILED, found, rules(COMMAND, attended=attended), FIRST) == END
+    retry = rules(COMMAND, first_start="retry")
+    assert policy.verdict(UNREACHABLE, FAILED, found, retry, FIRST) == RETRY
+    assert policy.verdict(DENIED, FAILED, found, retry, FIRST) == END
+
+
+# -- the decision ------------------------------------------------------------------------------------
+
+# entry, history, at once: delay at jitter 0.5, with KSSH_BACKOFF_MAX 30
+DECISIONS: dict[str, tuple[str, History, bool, float | None]] = {
+    "end": (END, LATER, True, None),
+    "restart at once": (RESTART, LATER, True, 0.0),
+    "restart, the one before was short too": (RESTART, LATER._replace(failures=2), False, 1.0),
+    "restart, not at once, no failure counted": (RESTART, LATER._replace(failures=0), False, 0.5),
+    "retry the first time": (RETRY, LATER._replace(failures=1), True, 0.5),
+    "retry the second time": (RETRY, LATER._replace(failures=2), False, 1.0),
+    "retry the fifth time": (RETRY, LATER._replace(failures=5), False, 8.0),
+    "retry the sixth time: the most": (RETRY, LATER._replace(failures=6), False, 15.0),
+    "retry for ever": (RETRY, LATER._replace(failures=10**6), False, 15.0),
+    "flat": (FLAT, LATER._replace(failures=9), False, 5.0),
+    "denied once": (SLOW, LATER._replace(denials=1), False, 30.0),
+    "denied three times": (SLOW, LATER._replace(denials=3), False, 30.0),
+    "denied a fourth time": (SLOW, LATER._replace(denials=4), False, None),
+}
+
+
+@pytest.mark.parametrize("name", DECISIONS)
+def test_when_it_starts_again(name: str) -> None:
+    entry, history, at_once, delay_s = DECISIONS[name]
+    assert policy.decide(entry, rules(), history, at_once, 0.5) == Decision(delay_s)
+
+
+@pytest.mark.parametrize("entry", [RESTART, RETRY, FLAT, SLOW])
+def test_the_number_of_starts_is_limited(entry: str) -> None:
+    limited = rules(maxstart=5)
+    for starts, over in ((4, False), (5, True), (6, True)):
+        decision = policy.decide(entry, limited, LATER._replace(starts=starts), True, 0.5)
+        assert decision.limit == over
+        assert (decision.delay_s is None) == over
+
+
+def test_an_end_is_not_the_limits_doing() -> None:
+    assert policy.decide(END, rules(maxstart=1), LATER, False, 0.5) == Decision(None)
+    assert policy.decide(SLOW, rules(maxstart=1), LATER._replace(denials=4), False, 0.5) == Decision(None)
+
+
+def test_a_short_backoff_shortens_the_flat_pace() -> None:
+    assert policy.decide(FLAT, rules(backoff_max_s=2.0), LATER, False, 0.5) == Decision(2.0)
+    assert PORT_HELD_S == 5.0
+
+
+@given(
+    st.sampled_from([RESTART, RETRY, FLAT, SLOW, END]),
+    st.integers(0, 2000),
+    st.integers(0, 9),
+    st.booleans(),
+    st.floats(0, 1, exclude_max=True),
+    st.integers(1, 10**6),
+)
+def test_no_delay_is_longer_than_the_user_wants(
+    entry: str, failures: int, denials: int, at_once: bool, jitter: float, most_s: int
+) -> None:
+    history = History(1, 1, failures, denials)
+    decision = policy.decide(entry, rules(backoff_max_s=float(most_s)), history, at_once, jitter)
+    assert decision.delay_s is None or 0 <= decision.delay_s <= most_s
+
+
+# -- what is learnt ----------------------------------------------------------------------------------
+
+# history before, outcome, length of the session: history after, at once
+LESSONS: dict[str, tuple[History, str, float | None, History, bool]] = {
+    "no session": (History(1), UNREACHABLE, None, History(1, failures=1), False),
+    "no session again": (History(2, failures=1), UNREACHABLE, None, History(2, failures=2), False),
+    "denied": (History(1), DENIED, None, History(1, failures=1, denials=1), False),
+    "denied again": (
+        History(2, 1, failures=1, denials=1),
+        DENIED,
+        None,
+        History(2, 1, failures=2, denials=2),
+        False,
+    ),
+    "not denied in between": (
+        History(3, 1, failures=2, denials=2),
+        UNREACHABLE,
+        None,
+        History(3, 1, failures=3),
+        False,
+    ),
+    "a healthy session": (History(3, 1, 5, 2, True), LOST, HEALTHY_S, History(3, 2), True),
+    "a short session": (History(1), LOST, 9.9, History(1, 1, 1, 0, True), True),
+    "a second short session": (History(2, 1, 1, 0, True), LOST, 0.0, History(2, 2, 2, 0, True), False),
+    "short ones with a failure between": (
+        History(3, 1, 2, 0, True),
+        LOST,
+        1.0,
+        History(3, 2, 3, 0, True),
+        False,
+    ),
+    "short after a healthy one": (History(3, 2), LOST, 1.0, History(3, 3, 1, 0, True), True),
+}
+
+
+@pytest.mark.parametrize("name", LESSONS)
+def test_a_run_teaches(name: str) -> None:
+    before, result, session_s, after, at_once = LESSONS[name]
+    assert policy.learnt(before, result, session_s) == (after, at_once)
+
+
+def test_three_denials_are_waited_for() -> None:
+    history = History(1, 1)
+    pace = []
+    for _ in range(5):
+        history, at_once = policy.learnt(history, DENIED, None)
+        pace.append(policy.decide(SLOW, rules(), history, at_once, 0.5).delay_s)
+    assert pace == [30.0, 30.0, 30.0, None, None]
+    assert DENIALS == 3
+
+
+def test_the_phases_come_in_order() -> None:
+    assert list(range(5)) == [STARTED, CONNECTING, CONNECTED, AUTHENTICATED, SESSION]
+
+
+# -- backoff -----------------------------------------------------------------------------------------
+
+
+def test_the_ceiling_doubles_from_one_second() -> None:
+    assert [backoff.ceiling_s(n, 30) for n in range(1, 8)] == [1, 2, 4, 8, 16, 30, 30]
+    assert backoff.ceiling_s(10**9, 30) == 30
+    assert backoff.ceiling_s(3, 0.5) == 0.5
+
+
+@given(st.integers(1, 10**6), st.floats(0, 10**7), st.floats(0, 1, exclude_max=True))
+def test_the_delay_is_a_share_of_the_ceiling(failures: int, most_s: float, jitter: float) -> None:
+    assert 0 <= backoff.delay_s(failures, most_s, jitter) <= backoff.ceiling_s(failures, most_s) <= most_s
