@@ -215,8 +215,9 @@ def test_terminal_controls_its_command() -> None:
 
 
 def test_terminal_keeps_its_settings_to_be_read() -> None:
-    with Terminal(["sh", "-c", "stty -echo; exec sleep 600"]) as terminal:
+    with Terminal(["sh", "-c", "read go; stty -echo; exec sleep 600"]) as terminal:
         before = terminal.modes()
+        terminal.send(b"\n")
         wait_for(lambda: terminal.modes() != before)
         terminal.set_modes(before)
         assert terminal.modes() == before
