@@ -39,12 +39,13 @@ def find(wanted: str, environment: Mapping[str, str]) -> str:
     kssh never finds itself: neither a link nor a copy of it under the name ssh, nor a script that
     calls it.  Raises KsshError if there is no ssh.
     """
-    if wanted:
-        return _wanted(wanted, environment)
     nested = environment.get(NESTING, "")
     depth = int(nested) if nested.isascii() and nested.isdigit() else 0
     if depth >= DEEPEST:
-        raise KsshError("the ssh program in PATH calls kssh again and again; set KSSH_SSH to the real one")
+        whose = f"KSSH_SSH={printable(wanted)}" if wanted else "the ssh program in PATH"
+        raise KsshError(f"{whose} calls kssh again and again; set KSSH_SSH to the real ssh")
+    if wanted:
+        return _wanted(wanted, environment)
     for path in _candidates("ssh", environment):
         # A script in our place is left out once it has led back to us.
         if _is_program(path) and not _calls_kssh(path) and not (depth and _is_script(path)):
@@ -63,7 +64,7 @@ def _wanted(wanted: str, environment: Mapping[str, str]) -> str:
         ]
     for path in paths:
         if _is_program(path):
-            if _calls_kssh(path):
+            if _is_kssh(path):
                 raise KsshError(f"KSSH_SSH={printable(wanted)}: expected ssh, but this is kssh itself")
             return path
     raise KsshError(f"KSSH_SSH={printable(wanted)}: expected a program that can be run")
@@ -94,22 +95,36 @@ def _is_script(path: str) -> bool:
     return _head(path, 2) == b"#!"
 
 
+def _is_kssh(path: str) -> bool:
+    """Tell whether a program is kssh: a script of Python's that imports this package."""
+    return _is_script(path) and b"pykeepssh" in _head(path, _SCRIPT_BYTES)
+
+
 def _calls_kssh(path: str) -> bool:
+    """Tell whether a program is kssh or a script with kssh as a command in it."""
     if not _is_script(path):
         return False
-    text = _head(path, _SCRIPT_BYTES)
-    return b"kssh" in text or b"pykeepssh" in text
+    if _is_kssh(path):
+        return True
+    lines = _head(path, _SCRIPT_BYTES).splitlines()
+    code = b" ".join(line for line in lines if not line.lstrip().startswith(b"#"))
+    words = code.translate(None, b"\"'").split()
+    return any(word.rpartition(b"/")[2] == b"kssh" for word in words)
 
 
 def environment_for(path: str, inherited: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
     """Return the environment for ssh: the one kssh was started with.
 
-    Python itself adds LC_CTYPE in the C locale (PEP 538), which ssh would send on.  KSSH_NESTING is
+    Python itself sets LC_CTYPE in the C locale (PEP 538), which ssh would send on.  KSSH_NESTING is
     added only where ssh is a script, which might lead back here.
     """
     environment = dict(inherited)
-    if environment.get(b"LC_CTYPE") in (b"C.UTF-8", b"C.utf8", b"UTF-8") and not _had_lc_ctype():
-        del environment[b"LC_CTYPE"]
+    if environment.get(b"LC_CTYPE") in (b"C.UTF-8", b"C.utf8", b"UTF-8"):
+        given = _given_lc_ctype(environment[b"LC_CTYPE"])
+        if given is None:
+            del environment[b"LC_CTYPE"]
+        else:
+            environment[b"LC_CTYPE"] = given
     if _is_script(path):
         depth = environment.get(NESTING.encode(), b"0")
         environment[NESTING.encode()] = b"%d" % (int(depth) + 1 if depth.isdigit() else 1)
@@ -118,13 +133,13 @@ def environment_for(path: str, inherited: Mapping[bytes, bytes]) -> dict[bytes, 
     return environment
 
 
-def _had_lc_ctype() -> bool:
-    """Tell whether LC_CTYPE stood in the environment before Python began."""
+def _given_lc_ctype(now: bytes) -> bytes | None:
+    """Return LC_CTYPE as it stood in the environment before Python began; now is its value by now."""
     try:
         fd = os.open("/proc/self/environ", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         # No such file on macOS: Python adds the variable only where no other one names a locale.
-        return any(os.environ.get(name) for name in ("LC_ALL", "LANG"))
+        return now if any(os.environ.get(name) for name in ("LC_ALL", "LANG")) else None
     try:
         block = b""
         while True:
@@ -134,7 +149,8 @@ def _had_lc_ctype() -> bool:
             block += part
     finally:
         os.close(fd)
-    return any(entry.startswith(b"LC_CTYPE=") for entry in block.split(b"\0"))
+    given = [entry for entry in block.split(b"\0") if entry.startswith(b"LC_CTYPE=")]
+    return given[-1].partition(b"=")[2] if given else None
 
 
 def reset_signals() -> None:
