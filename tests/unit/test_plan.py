@@ -13,6 +13,7 @@ from pykeepssh.plan import (
     Plan,
     Standing,
     add_log_channel,
+    add_resume,
     attaches,
     first_value,
     kind_of,
@@ -638,3 +639,21 @@ def test_the_forced_functions_are_a_list_as_ssh_reads_it() -> None:
         source, _, function = entry.partition(":")
         assert source.endswith(".c")
         assert function.endswith("*")
+
+
+# -- a shell inside a multiplexer --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tool", ["tmux", "screen", "zellij"])
+def test_a_shell_is_resumed_in_a_session_of_that_name(tool: str) -> None:
+    plan = plan_of("h")
+    add_resume(plan, tool, "kssh-1")
+    keywords = added(plan)
+    assert keywords["RequestTTY"] == "yes"
+    script = keywords["RemoteCommand"]
+    attach = script.split("; ")[1].partition("then ")[2]
+    assert attaches(attach)
+    assert attach.startswith(f"exec {tool} ")
+    assert attach.endswith(" kssh-1")
+    assert script.count("'") == 2  # one word for sh, whatever the login shell is
+    assert "%" not in script  # ssh expands tokens in it

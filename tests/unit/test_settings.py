@@ -26,6 +26,9 @@ DEFAULTS = {
     "LOGLEVEL": ("loglevel", "INFO"),
     "STATE_DIR": ("state_dir", ""),
     "HOOK": ("hook", ""),
+    "BELL": ("bell", True),
+    "STALL_NOTICE": ("stall_notice", True),
+    "RESUME": ("resume", "off"),
 }
 
 TIMES = {
@@ -61,6 +64,9 @@ GOOD: dict[str, dict[str, object]] = {
     "LOGLEVEL": {"quiet": "QUIET", "Error": "ERROR", "INFO": "INFO", "verbose": "VERBOSE", "DEBUG": "DEBUG"},
     "STATE_DIR": {**PATHS},
     "HOOK": {**PATHS},
+    "BELL": {"0": False, "1": True},
+    "STALL_NOTICE": {"0": False, "1": True},
+    "RESUME": {"OFF": "off", "tmux": "tmux", "Screen": "screen", "zellij": "zellij"},
 }
 
 NO_TIMES = [
@@ -102,6 +108,9 @@ BAD = {
         [".", ".x", "a/b", "a b", "x" * 101, "ü" * 51, "\udcff", "a\nb", "*"],
         "up to 100 bytes of letters, digits and -_.@:+, not beginning with a dot",
     ),
+    "BELL": (["2", "yes", "00", "-1", "on"], "0 or 1"),
+    "STALL_NOTICE": (["2", "no"], "0 or 1"),
+    "RESUME": (["on", "tmux ", "1"], "one of off, tmux, screen, zellij"),
     "LOGLEVEL": (["DEBUG1", "warning", "3"], "one of QUIET, ERROR, INFO, VERBOSE, DEBUG"),
 }
 ANY_TEXT = {"SSH", "PIDFILE", "LOGFILE", "STATE_DIR", "HOOK"}

@@ -1,0 +1,735 @@
+"""The life of a link: every STATE × EVENT pair, told histories, and any history at all."""
+
+# ruff: noqa: D102 - the name of a rule is its sentence
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import pytest
+from hypothesis import given, settings, strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from pykeepssh import evidence
+from pykeepssh.evidence import CONNECTED, CONNECTING, SESSION, Evidence
+from pykeepssh.kinds import ATTACH, COMMAND, SHELL, STREAM, TUNNEL
+from pykeepssh.machine import (
+    DELAY,
+    ENDED,
+    EVENTS,
+    IDLE,
+    KILL,
+    KILL_AFTER_S,
+    LIFETIME,
+    RESTARTING,
+    STARTING,
+    STATES,
+    STOPPING,
+    TABLE,
+    UP,
+    WAITING,
+    Action,
+    Arm,
+    DelayElapsed,
+    Disarm,
+    Event,
+    Exited,
+    Finish,
+    Kill,
+    KillElapsed,
+    LifetimeElapsed,
+    Link,
+    RetryRequested,
+    SessionReached,
+    Spawn,
+    Started,
+    StopRequested,
+    Tell,
+    Terminate,
+    WentUp,
+    has_gone_up,
+    step,
+)
+from pykeepssh.outcomes import (
+    DOWN,
+    ENDED as SAY_ENDED,
+    FINISHED,
+    GAVE_UP,
+    LEFT,
+    LOST,
+    RETRY,
+    UNREACHABLE,
+    UP as SAY_UP,
+    Exit,
+)
+from pykeepssh.policy import HEALTHY_S, History, Rules
+
+FAILED = Exit(255)
+
+
+def seen(**facts: object) -> Evidence:
+    """Return the Evidence with these facts."""
+    found = Evidence()
+    for name, value in facts.items():
+        assert hasattr(found, name)
+        setattr(found, name, value)
+    return found
+
+
+def rules(kind: str = TUNNEL, **more: object) -> Rules:
+    return Rules(kind, kind in (TUNNEL, SHELL, ATTACH), attended=kind != TUNNEL)._replace(**more)
+
+
+IN_SESSION = seen(phase=SESSION)
+COMMAND_ENDED = seen(phase=SESSION, command_ended=True)
+REFUSED = seen(phase=CONNECTING, cause=evidence.UNREACHABLE, error="refused")
+NOT_ACCEPTED = seen(phase=CONNECTED, cause=evidence.DENIED)
+WRONG_HOST = seen(phase=CONNECTED, cause=evidence.HOST_KEY)
+PORT_REFUSED = seen(phase=SESSION, forward_fatal="remote", remote_refused=["80"])
+
+
+def exited(
+    now: float = 0.0,
+    ended: Exit = FAILED,
+    found: Evidence | None = IN_SESSION,
+    left: bool = False,
+    jitter: float = 0.5,
+) -> Exited:
+    return Exited(now, ended, found, left, jitter)
+
+
+def after(*events: Event, link: Link | None = None, **more: object) -> tuple[Link, list[Action]]:
+    """Return a link after events, and what the last of them led to."""
+    link = link or Link(rules(**more))
+    actions: tuple[Action, ...] = ()
+    for event in (Started(), *events):
+        link, actions = step(link, event)
+    return link, list(actions)
+
+
+def told(actions: Iterable[Action]) -> list[tuple[str, str]]:
+    return [(a.report.event, a.report.outcome) for a in actions if isinstance(a, Tell)]
+
+
+def finish(actions: Iterable[Action]) -> Exit | None:
+    ends = [action.ended for action in actions if isinstance(action, Finish)]
+    assert len(ends) <= 1
+    return ends[0] if ends else None
+
+
+def delay(actions: Iterable[Action]) -> float | None:
+    """Return the wait that follows: 0 for a start at once, None for an end."""
+    for action in actions:
+        if isinstance(action, Arm) and action.timer == DELAY:
+            return action.delay_s
+        if isinstance(action, Spawn):
+            return 0.0
+    return None
+
+
+# -- the table ---------------------------------------------------------------------------------------
+
+SAMPLES: dict[type, Event] = {
+    Started: Started(5.0),
+    SessionReached: SessionReached(7.0),
+    WentUp: WentUp(),
+    Exited: exited(),
+    DelayElapsed: DelayElapsed(),
+    KillElapsed: KillElapsed(),
+    LifetimeElapsed: LifetimeElapsed(),
+    RetryRequested: RetryRequested(),
+    StopRequested: StopRequested(15),
+}
+LINKS = {
+    IDLE: Link(rules()),
+    STARTING: after()[0],
+    UP: after(SessionReached(0.0), WentUp())[0],
+    WAITING: after(exited(found=REFUSED))[0],
+    RESTARTING: after(RetryRequested())[0],
+    STOPPING: after(StopRequested(15))[0],
+    ENDED: after(StopRequested(15), exited())[0],
+}
+# State after the event; a pair that is not here changes nothing.
+NEXT = {
+    (IDLE, Started): STARTING,
+    (STARTING, SessionReached): STARTING,
+    (STARTING, WentUp): UP,
+    (STARTING, Exited): WAITING,
+    (STARTING, RetryRequested): RESTARTING,
+    (STARTING, StopRequested): STOPPING,
+    (STARTING, LifetimeElapsed): STOPPING,
+    (UP, Exited): STARTING,
+    (UP, RetryRequested): RESTARTING,
+    (UP, StopRequested): STOPPING,
+    (UP, LifetimeElapsed): STOPPING,
+    (WAITING, DelayElapsed): STARTING,
+    (WAITING, RetryRequested): STARTING,
+    (WAITING, StopRequested): ENDED,
+    (WAITING, LifetimeElapsed): ENDED,
+    (RESTARTING, SessionReached): RESTARTING,
+    (RESTARTING, Exited): STARTING,
+    (RESTARTING, KillElapsed): RESTARTING,
+    (RESTARTING, StopRequested): STOPPING,
+    (RESTARTING, LifetimeElapsed): STOPPING,
+    (STOPPING, Exited): ENDED,
+    (STOPPING, KillElapsed): STOPPING,
+}
+
+
+def test_the_samples_are_what_they_say() -> None:
+    assert set(LINKS) == set(STATES)
+    assert set(SAMPLES) == set(EVENTS)
+    assert all(link.state == state for state, link in LINKS.items())
+    assert set(NEXT) == set(TABLE)
+
+
+@pytest.mark.parametrize("event", EVENTS)
+@pytest.mark.parametrize("state", STATES)
+def test_each_state_meets_each_event(state: str, event: type) -> None:
+    before = LINKS[state]
+    sample = exited(found=REFUSED) if (state, event) == (STARTING, Exited) else SAMPLES[event]
+    link, actions = step(before, sample)
+    if (state, event) in NEXT:
+        assert link.state == NEXT[state, event]
+    else:
+        assert link is before
+        assert actions == ()
+
+
+@pytest.mark.parametrize("state", [STARTING, UP, RESTARTING])
+def test_the_first_moment_of_a_session_counts(state: str) -> None:
+    link, _ = step(LINKS[state]._replace(session_since=None), SessionReached(3.0))
+    if state != UP:
+        assert link.session_since == 3.0
+    assert step(link, SessionReached(9.0)) == (link, ())
+
+
+# -- starting ----------------------------------------------------------------------------------------
+
+
+def test_it_begins_with_a_start() -> None:
+    link, actions = after()
+    assert actions == [Spawn(1)]
+    assert link.history == History(starts=1)
+
+
+def test_a_lifetime_is_set_before_the_start() -> None:
+    _, actions = step(Link(rules()), Started(60.0))
+    assert actions == (Arm(LIFETIME, 60.0), Spawn(1))
+
+
+def test_up_is_told_once() -> None:
+    link, actions = after(SessionReached(0.0), WentUp())
+    assert told(actions) == [(SAY_UP, "")]
+    assert step(link, WentUp()) == (link, ())
+
+
+# -- histories ---------------------------------------------------------------------------------------
+
+# Each row: rules, then runs of (evidence, exit, session length or None), and what follows each of them:
+# a delay at jitter 0.5, or None for the end.
+Run = tuple[Evidence, Exit, "float | None"]
+HISTORIES: dict[str, tuple[Rules, list[Run], list[float | None]]] = {
+    "a tunnel in cron waits for its server": (
+        rules(),
+        [(REFUSED, FAILED, None)] * 7,
+        [0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 15.0],
+    ),
+    "a person is told at once": (rules(attended=True), [(REFUSED, FAILED, None)], [None]),
+    "a person who wants to wait": (
+        rules(attended=True, first_start="retry"),
+        [(REFUSED, FAILED, None)] * 2,
+        [0.5, 1.0],
+    ),
+    "a tunnel that shall not wait": (rules(first_start="fail"), [(REFUSED, FAILED, None)], [None]),
+    "healthy sessions come back at once": (rules(), [(IN_SESSION, FAILED, HEALTHY_S)] * 4, [0.0] * 4),
+    "a short session comes back at once, once": (
+        rules(),
+        [(IN_SESSION, FAILED, 1.0)] * 4,
+        [0.0, 1.0, 2.0, 4.0],
+    ),
+    "a healthy session resets": (
+        rules(),
+        [
+            (IN_SESSION, FAILED, 1.0),
+            (IN_SESSION, FAILED, 1.0),
+            (REFUSED, FAILED, None),
+            (IN_SESSION, FAILED, HEALTHY_S),
+            (IN_SESSION, FAILED, 1.0),
+            (REFUSED, FAILED, None),
+        ],
+        [0.0, 1.0, 2.0, 0.0, 0.0, 1.0],
+    ),
+    "a person's link that was there is waited for": (
+        rules(SHELL),
+        [(IN_SESSION, FAILED, 60.0), (REFUSED, FAILED, None), (REFUSED, FAILED, None)],
+        [0.0, 0.5, 1.0],
+    ),
+    "a remote port is asked for at a flat pace": (
+        rules(),
+        [(PORT_REFUSED, FAILED, 0.1)] * 5,
+        [5.0] * 5,
+    ),
+    "denied at the first start": (rules(), [(NOT_ACCEPTED, FAILED, None)], [None]),
+    "denied later: three times at the slowest pace": (
+        rules(),
+        [(IN_SESSION, FAILED, 60.0)] + [(NOT_ACCEPTED, FAILED, None)] * 4,
+        [0.0, 30.0, 30.0, 30.0, None],
+    ),
+    "a changed host key ends at once": (
+        rules(),
+        [(IN_SESSION, FAILED, 60.0), (WRONG_HOST, FAILED, None)],
+        [0.0, None],
+    ),
+    "a limit of starts": (
+        rules(maxstart=3),
+        [(REFUSED, FAILED, None)] * 3,
+        [0.5, 1.0, None],
+    ),
+    "one start": (rules(maxstart=1), [(IN_SESSION, FAILED, 60.0)], [None]),
+    "a tunnel told to end by somebody comes back": (rules(), [(IN_SESSION, Exit(0), 60.0)], [0.0]),
+    "a shell that ends": (rules(SHELL), [(COMMAND_ENDED, Exit(1), 60.0)], [None]),
+    "a shell that is lost": (rules(SHELL), [(IN_SESSION, FAILED, 60.0)], [0.0]),
+    "an attacher that is lost": (rules(ATTACH), [(IN_SESSION, FAILED, 60.0)], [0.0]),
+    "a command that is lost": (rules(COMMAND), [(IN_SESSION, FAILED, 60.0)], [None]),
+    "a command that the user wants again": (
+        rules(COMMAND, restartable=True),
+        [(IN_SESSION, FAILED, 60.0)],
+        [0.0],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", HISTORIES)
+def test_a_history(name: str) -> None:
+    given_rules, runs, delays = HISTORIES[name]
+    link, _ = step(Link(given_rules), Started())
+    now = 100.0
+    for number, ((found, ended, session_s), expected) in enumerate(zip(runs, delays), 1):
+        assert link.state == STARTING
+        assert link.history.starts == number
+        if session_s is not None:
+            link, _ = step(link, SessionReached(now))
+            link, _ = step(link, WentUp())
+            now += session_s
+        link, actions = step(link, exited(now, ended, found))
+        assert delay(actions) == expected
+        assert (link.state == ENDED) == (expected is None)
+        if expected:
+            assert link.state == WAITING
+            link, _ = step(link, DelayElapsed())
+        now += 1
+
+
+def test_a_session_that_only_the_last_words_tell_of_counts() -> None:
+    link, actions = after(exited(5.0))
+    assert link.history == History(starts=2, sessions=1, failures=1, short=True)
+    assert delay(actions) == 0.0
+
+
+def test_a_clock_that_steps_back_does_no_harm() -> None:
+    _, actions = after(SessionReached(50.0), exited(40.0))
+    assert [a.report.session_s for a in actions if isinstance(a, Tell)] == [0.0]
+
+
+def test_a_delay_of_nothing_is_a_start() -> None:
+    _, actions = after(exited(found=REFUSED, jitter=0.0))
+    assert delay(actions) == 0.0
+
+
+def test_where_nobody_answered_only_a_person_starts_again() -> None:
+    link, actions = after(SessionReached(0.0), exited(60.0)._replace(unanswered=True))
+    assert link.state == WAITING
+    assert [a.report.delay_s for a in actions if isinstance(a, Tell)] == [math.inf]
+    assert not any(isinstance(action, (Arm, Spawn)) for action in actions)
+    _, actions = step(link, RetryRequested())
+    assert delay(actions) == 0.0
+
+
+# -- what is told ------------------------------------------------------------------------------------
+
+# events after the start: what the last one tells
+TOLD: dict[str, tuple[Rules, list[Event], list[tuple[str, str]]]] = {
+    "lost": (
+        rules(),
+        [SessionReached(0.0), WentUp(), exited(60.0)],
+        [(DOWN, LOST), (RETRY, LOST)],
+    ),
+    "lost before it was up": (rules(), [SessionReached(0.0), exited(60.0)], [(RETRY, LOST)]),
+    "not reached": (rules(), [exited(found=REFUSED)], [(RETRY, UNREACHABLE)]),
+    "given up": (rules(attended=True), [exited(found=REFUSED)], [(GAVE_UP, UNREACHABLE)]),
+    "finished": (
+        rules(SHELL),
+        [SessionReached(0.0), WentUp(), exited(60.0, Exit(0), COMMAND_ENDED)],
+        [(DOWN, FINISHED), (SAY_ENDED, FINISHED)],
+    ),
+    "left": (
+        rules(SHELL),
+        [SessionReached(0.0), WentUp(), exited(60.0, left=True)],
+        [(DOWN, LEFT), (SAY_ENDED, LEFT)],
+    ),
+    "left before it was there": (rules(SHELL), [exited(left=True)], [(SAY_ENDED, LEFT)]),
+    "stopped": (
+        rules(),
+        [SessionReached(0.0), WentUp(), StopRequested(15), exited(60.0, Exit(0))],
+        [(DOWN, LEFT), (SAY_ENDED, LEFT)],
+    ),
+    "stopped before it was up": (rules(), [StopRequested(15), exited()], [(SAY_ENDED, LEFT)]),
+    "stopped while it waits": (rules(), [exited(found=REFUSED), StopRequested(15)], [(SAY_ENDED, LEFT)]),
+    "restarted": (
+        rules(),
+        [SessionReached(0.0), WentUp(), RetryRequested(), exited(60.0, Exit(0))],
+        [(DOWN, LOST), (RETRY, LOST)],
+    ),
+    "restarted over the limit": (
+        rules(maxstart=1),
+        [SessionReached(0.0), WentUp(), RetryRequested(), exited(60.0, Exit(0))],
+        [(DOWN, LOST), (GAVE_UP, LOST)],
+    ),
+    "ended by itself while a restart is asked for": (
+        rules(SHELL),
+        [SessionReached(0.0), WentUp(), RetryRequested(), exited(60.0, Exit(3), COMMAND_ENDED)],
+        [(DOWN, FINISHED), (SAY_ENDED, FINISHED)],
+    ),
+    "left while a restart is asked for": (
+        rules(),
+        [SessionReached(0.0), RetryRequested(), exited(60.0, left=True)],
+        [(SAY_ENDED, LEFT)],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TOLD)
+def test_it_is_told(name: str) -> None:
+    given_rules, events, expected = TOLD[name]
+    _, actions = after(*events, link=Link(given_rules))
+    assert told(actions) == expected
+
+
+def test_a_retry_names_the_start_to_come_and_an_end_the_last_one() -> None:
+    _, actions = after(exited(found=REFUSED))
+    assert [a.report.start for a in actions if isinstance(a, Tell)] == [2]
+    _, actions = after(exited(found=REFUSED), DelayElapsed(), exited(found=WRONG_HOST))
+    assert [a.report.start for a in actions if isinstance(a, Tell)] == [2]
+
+
+def test_the_limit_is_told_as_the_reason() -> None:
+    _, actions = after(exited(found=REFUSED), maxstart=1)
+    assert [a.report.limit for a in actions if isinstance(a, Tell)] == [True]
+    _, actions = after(exited(found=WRONG_HOST), maxstart=1)
+    assert [a.report.limit for a in actions if isinstance(a, Tell)] == [False]
+
+
+# -- the end -----------------------------------------------------------------------------------------
+
+# rules, events: status
+ENDS: dict[str, tuple[Rules, list[Event], Exit]] = {
+    "the remote command's": (
+        rules(SHELL),
+        [SessionReached(0.0), exited(1.0, Exit(3), COMMAND_ENDED)],
+        Exit(3),
+    ),
+    "ssh's own": (rules(SHELL), [exited(found=REFUSED)], FAILED),
+    "the signal that ended ssh": (
+        rules(COMMAND),
+        [SessionReached(0.0), exited(1.0, Exit(signal=9))],
+        Exit(signal=9),
+    ),
+    "at the limit": (rules(maxstart=1), [exited(found=REFUSED)], FAILED),
+    "at the limit never success": (rules(maxstart=1), [exited(60.0, Exit(0))], FAILED),
+    "at the limit of a restart never success": (
+        rules(maxstart=1),
+        [SessionReached(0.0), RetryRequested(), exited(60.0, Exit(0))],
+        FAILED,
+    ),
+    "the signal that stopped kssh": (rules(), [StopRequested(15), exited(1.0, Exit(0))], Exit(signal=15)),
+    "the signal, while it waits": (rules(), [exited(found=REFUSED), StopRequested(2)], Exit(signal=2)),
+    "the signal, while it restarts": (
+        rules(),
+        [RetryRequested(), StopRequested(2), exited(found=REFUSED)],
+        Exit(signal=2),
+    ),
+    "the first signal counts": (
+        rules(),
+        [StopRequested(2), StopRequested(15), exited(found=REFUSED)],
+        Exit(signal=2),
+    ),
+    "a tunnel that lived its time": (rules(), [LifetimeElapsed(), exited(1.0, Exit(0))], Exit(0)),
+    "a tunnel, while it waits": (rules(), [exited(found=REFUSED), LifetimeElapsed()], Exit(0)),
+    "a tunnel, while it restarts": (
+        rules(),
+        [RetryRequested(), LifetimeElapsed(), exited(found=REFUSED)],
+        Exit(0),
+    ),
+    "a shell that lived its time": (rules(SHELL), [LifetimeElapsed(), exited()], FAILED),
+}
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_it_ends_with(name: str) -> None:
+    given_rules, events, expected = ENDS[name]
+    link, actions = after(*events, link=Link(given_rules))
+    assert link.state == ENDED
+    assert finish(actions) == expected
+    assert isinstance(actions[-1], Finish)
+    assert {a.timer for a in actions if isinstance(a, Disarm)} >= {LIFETIME, KILL}
+
+
+def test_an_end_by_age_says_so() -> None:
+    for events in ([LifetimeElapsed(), exited()], [exited(found=REFUSED), LifetimeElapsed()]):
+        _, actions = after(*events)
+        assert [a.report.reason for a in actions if isinstance(a, Tell)] == ["KSSH_MAXLIFETIME is over"]
+
+
+@pytest.mark.parametrize("event", [StopRequested(15), LifetimeElapsed(), RetryRequested()])
+@pytest.mark.parametrize("up", [False, True])
+def test_ssh_is_asked_to_end_and_then_made_to(event: Event, up: bool) -> None:
+    begin: list[Event] = [SessionReached(0.0), WentUp()] if up else []
+    link, actions = after(*begin, event)
+    assert actions == [Terminate(), Arm(KILL, KILL_AFTER_S)]
+    assert step(link, KillElapsed()) == (link, (Kill(),))
+
+
+# -- nothing runs twice ------------------------------------------------------------------------------
+
+
+def test_a_command_that_runs_is_not_restarted_by_request() -> None:
+    link, _ = after(SessionReached(0.0), kind=COMMAND)
+    assert step(link, RetryRequested()) == (link, ())
+
+
+# What is known at the end of a command that was told to end before it was known to run.
+PERHAPS_STARTED = {
+    "the session began meanwhile": (
+        [SessionReached(1.0)],
+        exited(2.0, FAILED, seen(phase=SESSION, killed_by=15)),
+    ),
+    "the last words say so": ([], exited(2.0, FAILED, seen(phase=SESSION, killed_by=15))),
+    "nobody knows": ([], exited(2.0, Exit(signal=15), None)),
+}
+
+
+@pytest.mark.parametrize("name", PERHAPS_STARTED)
+@pytest.mark.parametrize("first_start", ["auto", "retry"])
+def test_a_command_that_may_have_run_is_not_run_again(name: str, first_start: str) -> None:
+    events, end = PERHAPS_STARTED[name]
+    link, actions = after(RetryRequested(), *events, end, kind=COMMAND, first_start=first_start)
+    assert link.state == ENDED
+    assert finish(actions) == end.ended
+
+
+def test_a_command_that_did_not_run_may_be_started_afresh() -> None:
+    _, actions = after(RetryRequested(), exited(found=REFUSED), kind=COMMAND)
+    assert delay(actions) == 0.0
+
+
+# exit, log, session: does a restart that was asked for follow
+AFTER_A_REQUEST = {
+    "a shell, told to end": (SHELL, FAILED, seen(phase=SESSION, killed_by=15), True, True),
+    "a shell that ended by itself": (SHELL, Exit(0), COMMAND_ENDED, True, False),
+    "a shell without a log": (SHELL, FAILED, None, True, False),
+    "a shell without a log or a session": (SHELL, Exit(signal=15), None, False, True),
+    "a tunnel": (TUNNEL, Exit(0), IN_SESSION, True, True),
+    "a tunnel without a log": (TUNNEL, Exit(0), None, True, True),
+    "a tunnel without a log, odd status": (TUNNEL, Exit(2), None, True, True),
+    "a master told to end": (TUNNEL, FAILED, seen(phase=SESSION, asked_to_end=True), True, False),
+}
+
+
+@pytest.mark.parametrize("name", AFTER_A_REQUEST)
+def test_a_restart_asked_for_follows_unless_ssh_ended_by_itself(name: str) -> None:
+    kind, ended, found, session, follows = AFTER_A_REQUEST[name]
+    begin: list[Event] = [SessionReached(0.0)] if session else []
+    link, actions = after(*begin, RetryRequested(), exited(60.0, ended, found), kind=kind)
+    assert (delay(actions) == 0.0) == follows
+    assert (link.state == ENDED) == (not follows)
+
+
+# -- up ----------------------------------------------------------------------------------------------
+
+# evidence, kind, forwards asked for: is it up
+UPS = {
+    "connected": (seen(phase=CONNECTED), SHELL, 0, False),
+    "a shell's session": (IN_SESSION, SHELL, 2, True),
+    "a tunnel without remote forwards": (IN_SESSION, TUNNEL, 0, True),
+    "a tunnel before its forwards": (IN_SESSION, TUNNEL, 1, False),
+    "a tunnel with some": (seen(phase=SESSION, remote_up=1), TUNNEL, 2, False),
+    "a tunnel with all": (seen(phase=SESSION, remote_up=2), TUNNEL, 2, True),
+    "a tunnel that does without": (seen(phase=SESSION, remote_up=1, remote_refused=["80"]), TUNNEL, 2, True),
+    "forwards without a session": (seen(phase=CONNECTED, remote_up=1), TUNNEL, 1, False),
+}
+
+
+@pytest.mark.parametrize("name", UPS)
+def test_up_is(name: str) -> None:
+    found, kind, forwards, expected = UPS[name]
+    assert has_gone_up(found, kind, forwards) == expected
+
+
+# -- any history -------------------------------------------------------------------------------------
+
+FOUND = st.one_of(
+    st.none(),
+    st.builds(
+        seen,
+        phase=st.integers(0, SESSION),
+        cause=st.sampled_from([None, "denied", "host key", "unreachable", "unresolved", "setup"]),
+        command_ended=st.booleans(),
+        asked_to_end=st.booleans(),
+        session_refused=st.booleans(),
+        shared=st.booleans(),
+        timed_out=st.booleans(),
+        killed_by=st.sampled_from([None, 1, 15]),
+    ),
+    st.builds(seen, phase=st.just(SESSION), forward_fatal=st.just("remote"), remote_refused=st.just(["80"])),
+    st.builds(seen, phase=st.just(SESSION)),
+    st.builds(seen, phase=st.just(CONNECTING), cause=st.just(evidence.UNREACHABLE)),
+)
+ENDED_BY = st.one_of(
+    st.sampled_from([0, 1, 255, 255, 255]).map(lambda code: Exit(code=code)),
+    st.sampled_from([9, 15]).map(lambda number: Exit(signal=number)),
+)
+JITTER = st.floats(0, 1, exclude_max=True)
+RULES = st.builds(
+    lambda kind, restartable, attended, first_start, most_s, maxstart: Rules(
+        kind, restartable or kind in (TUNNEL, SHELL, ATTACH), attended, first_start, most_s, maxstart
+    ),
+    st.sampled_from([TUNNEL, SHELL, ATTACH, COMMAND, STREAM]),
+    st.booleans(),
+    st.booleans(),
+    st.sampled_from(["auto", "retry", "fail"]),
+    st.sampled_from([1.0, 30.0]),
+    st.sampled_from([-1, 1, 2, 3]),
+)
+
+
+class Life(RuleBasedStateMachine):
+    """Any events in any order, with a world beside the machine that holds what must be true."""
+
+    @initialize(given_rules=RULES)
+    def begin(self, given_rules: Rules) -> None:
+        self.link = Link(given_rules)
+        self.now = 0.0
+        self.running = False
+        self.starts = 0
+        self.stopped = False
+        self.finished = 0
+        self.in_session = False
+        self.may_have_run = False
+        self.up = False
+        self.armed: set[str] = set()
+
+    def happen(self, event: Event) -> None:
+        before = self.link
+        self.link, actions = step(self.link, event)
+        if (before.state, type(event)) not in TABLE:
+            assert self.link is before
+            assert actions == ()
+        for action in actions:
+            self.perform(action)
+
+    def perform(self, action: Action) -> None:
+        assert not self.finished, "nothing follows the end"
+        if isinstance(action, Spawn):
+            assert not self.running, "two at a time"
+            assert not self.stopped
+            assert not self.may_have_run or self.link.rules.restartable, "twice"
+            self.starts += 1
+            assert action.start == self.starts
+            assert self.link.rules.maxstart < 0 or self.starts <= self.link.rules.maxstart
+            assert DELAY not in self.armed
+            self.running, self.in_session = True, False
+        elif isinstance(action, (Terminate, Kill)):
+            assert self.running
+        elif isinstance(action, Arm):
+            if action.timer == DELAY:
+                assert 0 < action.delay_s <= self.link.rules.backoff_max_s
+            self.armed.add(action.timer)
+        elif isinstance(action, Disarm):
+            self.armed.discard(action.timer)
+        elif isinstance(action, Finish):
+            assert not self.running
+            assert (action.ended.code is None) != (action.ended.signal is None)
+            self.finished += 1
+        else:
+            self.hear(action.report.event)
+
+    def hear(self, event: str) -> None:
+        if event == SAY_UP:
+            assert not self.up
+            self.up = True
+        elif event == DOWN:
+            assert self.up
+            self.up = False
+        else:
+            assert not self.up, "down first"
+
+    @rule(lifetime_s=st.sampled_from([0.0, 60.0]))
+    def start(self, lifetime_s: float) -> None:
+        self.happen(Started(lifetime_s))
+
+    @precondition(lambda self: self.running)
+    @rule(passed_s=st.floats(0, 30), ended=ENDED_BY, found=FOUND, left=st.booleans(), jitter=JITTER)
+    def ssh_ends(
+        self, passed_s: float, ended: Exit, found: Evidence | None, left: bool, jitter: float
+    ) -> None:
+        self.now += passed_s
+        self.running = False
+        if self.in_session and found is not None:
+            found.phase = SESSION
+        self.may_have_run |= found is None or found.phase == SESSION
+        self.happen(Exited(self.now, ended, found, left, jitter))
+
+    @precondition(lambda self: self.running)
+    @rule()
+    def session_begins(self) -> None:
+        self.in_session = True
+        self.happen(SessionReached(self.now))
+
+    @precondition(lambda self: self.running and self.in_session)
+    @rule()
+    def goes_up(self) -> None:
+        self.happen(WentUp())
+
+    @precondition(lambda self: self.armed)
+    @rule(data=st.data())
+    def timer_elapses(self, data: st.DataObject) -> None:
+        timer = data.draw(st.sampled_from(sorted(self.armed)))
+        self.armed.discard(timer)
+        self.happen({DELAY: DelayElapsed(), KILL: KillElapsed(), LIFETIME: LifetimeElapsed()}[timer])
+
+    @rule()
+    def somebody_wants_a_restart(self) -> None:
+        self.happen(RetryRequested())
+
+    @precondition(lambda self: self.starts)
+    @rule(signum=st.sampled_from([1, 2, 15]))
+    def somebody_stops_it(self, signum: int) -> None:
+        self.stopped = True
+        self.happen(StopRequested(signum))
+
+    @rule(event=st.sampled_from([DelayElapsed(), KillElapsed(), WentUp()]))
+    def something_comes_late(self, event: Event) -> None:
+        if (self.link.state, type(event)) not in TABLE:
+            self.happen(event)
+
+    @invariant()
+    def state_and_world_agree(self) -> None:
+        assert self.running == (self.link.state in (STARTING, UP, RESTARTING, STOPPING))
+        assert (self.finished == 1) == (self.link.state == ENDED)
+        assert self.link.history.starts == self.starts
+        assert self.link.state != WAITING or DELAY in self.armed
+        assert self.link.state != ENDED or not self.armed
+        assert self.up == self.link.told_up
+
+
+TestLife = Life.TestCase
+TestLife.settings = settings(max_examples=150, stateful_step_count=25, deadline=None)
+
+
+@given(st.lists(st.sampled_from(list(SAMPLES.values())), max_size=30))
+def test_the_end_swallows_everything(events: list[Event]) -> None:
+    link = LINKS[ENDED]
+    for event in events:
+        assert step(link, event) == (link, ())
