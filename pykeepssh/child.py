@@ -49,13 +49,20 @@ def _prepare(mask: set[int], keep_hangup: bool) -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
+class _Pty(PtyProcess):  # type: ignore[misc]
+    """A PtyProcess that leaves the window's size alone: the child has set it, pixels too, before ssh."""
+
+    def setwinsize(self, rows: int, cols: int) -> None:
+        """Do nothing; spawn() calls this once more when ssh already runs."""
+
+
 class _Spawn(pexpect.spawn):  # type: ignore[type-arg]
     """pexpect.spawn that hands one more descriptor down, for a standard error kept apart."""
 
     pass_fds: tuple[int, ...] = ()
 
     def _spawnpty(self, args: list[str], **kwargs: Any) -> PtyProcess:
-        return PtyProcess.spawn(args, pass_fds=self.pass_fds, **kwargs)
+        return _Pty.spawn(args, pass_fds=self.pass_fds, **kwargs)
 
 
 class PtyChild:
@@ -88,11 +95,15 @@ class PtyChild:
                 termios.tcsetattr(0, termios.TCSANOW, modes)
             if size is not None:
                 fcntl.ioctl(0, termios.TIOCSWINSZ, size)
-            if stderr_fd is not None:
-                os.dup2(stderr_fd, 2)
+            if stderr_high is not None:
+                os.dup2(stderr_high, 2)
             _prepare(mask, keep_hangup=False)
 
-        spawn_class = type("Spawn", (_Spawn,), {"pass_fds": (stderr_fd,)}) if stderr_fd else _Spawn
+        # Clear of 0 to 2, which are the pty before prepare() runs.
+        stderr_high = None if stderr_fd is None else fcntl.fcntl(stderr_fd, fcntl.F_DUPFD_CLOEXEC, 3)
+        spawn_class: Any = _Spawn
+        if stderr_high is not None:
+            spawn_class = type("Spawn", (_Spawn,), {"pass_fds": (stderr_high,)})
         try:
             with _signals_held() as mask:
                 self._process = spawn_class(
@@ -100,6 +111,9 @@ class PtyChild:
                 )
         except (pexpect.ExceptionPexpect, OSError) as error:
             raise KsshError(f"cannot run {printable(path)}: {printable(str(error))}") from error
+        finally:
+            if stderr_high is not None:
+                os.close(stderr_high)
         self.pid: int = self._process.pid
         self.fd: int = self._process.child_fd
         os.set_blocking(self.fd, False)

@@ -165,7 +165,8 @@ SIGINT = signal.SIGINT
 
 def die_of(signum: int) -> NoReturn:
     """End this process by a signal, so that whoever waits sees what ended it."""
-    signal.signal(signum, signal.SIG_DFL)
+    if signum not in (signal.SIGKILL, signal.SIGSTOP):  # these two have no other action
+        signal.signal(signum, signal.SIG_DFL)
     os.kill(os.getpid(), signum)
     os._exit(128 + signum)  # the signal is blocked: the status a shell would show for it
 

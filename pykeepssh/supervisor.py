@@ -54,7 +54,10 @@ def run(
     Raises KsshError for a file or a setting that cannot be used, before ssh is started.
     """
 
-    # As ssh does at its start: a pipe that somebody left open to us would never see its end.
+    # As ssh does at its start: what is closed of 0 to 2 must not become a file of ours, and a pipe
+    # that somebody left open to us would never see its end.
+    while os.open(os.devnull, os.O_RDWR) <= 2:
+        pass
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))
 
     def serve(back: Back | None) -> Exit:
