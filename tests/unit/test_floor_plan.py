@@ -36,7 +36,8 @@ FLOORS = (
         "statefile",
         "notify",
         "loop",
-        "files",
+        "console",
+        "console",
     ),
     ("supervisor", "daemon"),
     ("cli", "ctl"),
@@ -156,7 +157,7 @@ def test_every_module_stands_on_a_floor(name: str) -> None:
 @pytest.mark.parametrize("name", FILES)
 def test_imports_run_strictly_downwards(name: str) -> None:
     module = module_of(FILES[name])
-    floor = FLOOR.get(module, -1)
+    floor = FLOOR.get(module, len(FLOORS))  # of a new module the test above tells
     wrong = []
     for found in imports_of(FILES[name]):
         root, _, rest = found.name.partition(".")
