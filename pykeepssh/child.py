@@ -19,7 +19,6 @@ from ptyprocess import PtyProcess  # type: ignore[import-untyped]
 
 from .errors import KsshError, printable
 from .outcomes import Exit
-from .program import RESET_SIGNALS
 
 _PR_SET_PDEATHSIG = 1  # prctl(2), Linux
 
@@ -40,9 +39,8 @@ def _prepare(mask: set[int], keep_hangup: bool) -> None:
     for signum in signal.valid_signals():
         if callable(signal.getsignal(signum)):
             signal.signal(signum, signal.SIG_DFL)
-    for name in RESET_SIGNALS:
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_DFL)
+    for signum in (signal.SIGPIPE, signal.SIGXFSZ):  # ignored by Python itself
+        signal.signal(signum, signal.SIG_DFL)
     if not keep_hangup:
         # A pty of ours hangs up when kssh dies: that must end ssh even under nohup.
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
@@ -134,6 +132,19 @@ class PtyChild:
             return Exit(signal=self._process.signalstatus)
         return Exit(code=self._process.exitstatus)
 
+    def interprets_signals(self) -> bool:
+        """Tell whether the pty turns Ctrl-C and the like into signals: ssh has not made it raw."""
+        try:
+            return bool(termios.tcgetattr(self.fd)[3] & termios.ISIG)
+        except termios.error:
+            return False
+
+    def abandon(self) -> None:
+        """Let go of ssh without ending it: another process holds its pty."""
+        self._process.ptyproc.closed = True  # or it would end ssh when it is collected
+        self._process.closed = True
+        os.close(self.fd)
+
     def close(self) -> None:
         """Close the pty."""
         self._process.ptyproc.delayafterclose = 0  # it would sleep for 0.1 s
@@ -160,13 +171,20 @@ class PlainChild:
 
         try:
             with _signals_held() as mask:
-                self._process = subprocess.Popen([path, *words], env=environment, preexec_fn=prepare)
+                self._process = subprocess.Popen([path, *words], env=environment, preexec_fn=prepare)  # noqa: PLW1509
         except OSError as error:
             raise KsshError(f"cannot run {printable(path)}: {error.strerror}") from error
         self.pid = self._process.pid
 
     def resize(self, size: bytes) -> None:
         """Do nothing: ssh has the user's terminal itself."""
+
+    def interprets_signals(self) -> bool:
+        """Return False: nobody types through kssh."""
+        return False
+
+    def abandon(self) -> None:
+        """Do nothing: there is nothing that would end with kssh."""
 
     def send_signal(self, signum: int) -> None:
         """Signal ssh; nothing happens if it has ended."""

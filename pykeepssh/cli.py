@@ -12,6 +12,7 @@ from .settings import Settings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from .outcomes import Exit
     from .plan import Plan, Standing
     from .sshargs import CommandLine
 
@@ -62,7 +63,8 @@ def _run(words: list[str]) -> int:
     path = ""
 
     def tag_takes_argument() -> bool:
-        version = effective.ask_version(program.find(settings.ssh, os.environ))
+        ssh = program.find(settings.ssh, os.environ)
+        version = effective.ask_version(ssh, program.environment_for(ssh, os.environb))
         return version is not None and version >= (9, 4)
 
     line = sshargs.parse(words, tag_takes_argument)
@@ -72,7 +74,7 @@ def _run(words: list[str]) -> int:
     # A query: ssh answers it alone, and so it does with a command line that it will refuse.
     if not line.complete or any(option.letter in sshargs.QUERIES for option in line.options):
         program.become(path, words)
-    question = effective.ask_configuration(path, line)
+    question = effective.ask_configuration(path, line, program.environment_for(path, os.environb))
     from . import plan as planning  # while ssh reads its configuration
 
     standing = _standing()
@@ -87,9 +89,30 @@ def _run(words: list[str]) -> int:
         if settings.given & _FILES:
             _check_files(settings)
         program.become(path, line.with_options(plan.first, plan.last, plan.without))
-    from . import supervisor
+    return _supervise(path, line, configuration, plan, settings, standing)
 
-    return supervisor.run(path, line, configuration, plan, settings, standing)
+
+def _supervise(
+    path: str,
+    line: CommandLine,
+    configuration: dict[str, list[str]] | None,
+    plan: Plan,
+    settings: Settings,
+    standing: Standing,
+) -> int:
+    """Keep a link until it ends; return kssh's exit status, or die of the signal that ended it."""
+    from . import daemon, supervisor
+
+    # As ssh does at its start: a pipe that somebody left open to us would never see its end.
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+
+    def serve(back: daemon.Back | None) -> Exit:
+        return supervisor.keep(path, line, configuration, plan, settings, standing, back)
+
+    ended = daemon.fork(serve) if plan.background else serve(None)
+    if ended.signal is not None:
+        program.die_of(ended.signal)
+    return STATUS if ended.code is None else ended.code
 
 
 _FILES = frozenset(("HOOK", "LOGFILE", "PIDFILE", "STATE_DIR"))
@@ -116,7 +139,9 @@ def _long_option(option: str) -> int:
     elif option == "--version":
         text = f"kssh {__version__}"
     else:
-        raise KsshError(f"unknown option {printable(option)}; ssh has no long options, kssh has --help and --version")
+        raise KsshError(
+            f"unknown option {printable(option)}; ssh has no long options, kssh has --help and --version"
+        )
     os.write(1, f"{text}\n".encode())
     return 0
 
@@ -162,7 +187,8 @@ def _without_batch_mode(
     path: str, line: CommandLine, configuration: dict[str, list[str]]
 ) -> dict[str, list[str]]:
     """Return the configuration with the interval that the user set, not the one Debian adds."""
-    output, status = effective.ask_configuration(path, line, ["BatchMode=no"]).answer()
+    environment = program.environment_for(path, os.environb)
+    output, status = effective.ask_configuration(path, line, environment, ["BatchMode=no"]).answer()
     if status == 0:
         asked = effective.parse_configuration(output)
         interval = asked.get("serveraliveinterval", ["0"])

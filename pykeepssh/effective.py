@@ -8,11 +8,9 @@ from __future__ import annotations
 import os
 import select
 
-from .program import environment_for
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from .sshargs import CommandLine
 
@@ -27,14 +25,14 @@ class Question:
     subprocess would cost 11 ms to import; posix_spawn costs none.
     """
 
-    def __init__(self, path: str, words: Sequence[str]) -> None:
+    def __init__(self, path: str, words: Sequence[str], environment: Mapping[bytes, bytes]) -> None:
         """Start ssh with words, the first of which ask for output and exit.  Raises OSError."""
         read_end, write_end = _pipe()
         try:
             self._pid = os.posix_spawn(
                 path,
                 [path, *words],
-                environment_for(path, os.environb),
+                environment,
                 file_actions=[
                     (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
                     (os.POSIX_SPAWN_DUP2, write_end, 1),
@@ -82,7 +80,9 @@ def _pipe() -> tuple[int, int]:
     return high[0], high[1]
 
 
-def ask_configuration(path: str, line: CommandLine, first: Sequence[str] = ()) -> Question:
+def ask_configuration(
+    path: str, line: CommandLine, environment: Mapping[bytes, bytes], first: Sequence[str] = ()
+) -> Question:
     """Ask for the configuration in force for a command line; first are extra "-o" keywords.
 
     -E and -y stay out: an error would be written twice where the user wanted it once.
@@ -93,7 +93,7 @@ def ask_configuration(path: str, line: CommandLine, first: Sequence[str] = ()) -
             words.append("-" + option.letter)
             if option.value is not None:
                 words.append(option.value)
-    return Question(path, [*words, "--", line.destination or "", *line.command])
+    return Question(path, [*words, "--", line.destination or "", *line.command], environment)
 
 
 def parse_configuration(output: bytes) -> dict[str, list[str]]:
@@ -106,11 +106,11 @@ def parse_configuration(output: bytes) -> dict[str, list[str]]:
     return found
 
 
-def ask_version(path: str) -> tuple[int, int] | None:
+def ask_version(path: str, environment: Mapping[bytes, bytes]) -> tuple[int, int] | None:
     """Return the version of OpenSSH, such as (9, 2), or None if the program does not tell it."""
     try:
         # "ssh -V" prints to standard error; "ssh -Q protocol-version" has no number.
-        output, _ = Question("/bin/sh", ["-c", 'exec "$1" -V 2>&1', "sh", path]).answer()
+        output, _ = Question("/bin/sh", ["-c", 'exec "$1" -V 2>&1', "sh", path], environment).answer()
     except OSError:
         return None
     return parse_version(os.fsdecode(output))

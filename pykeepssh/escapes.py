@@ -1,4 +1,4 @@
-"""The escape sequences that ssh understands in what the user types: "~." and "~^Z".
+"""The escape sequences that ssh understands in what the user types.
 
 Knows clientloop.c's process_escapes: an escape character counts at the beginning of a line, and
 the next character says what is meant.  Must not know what kssh does about it.
@@ -6,17 +6,24 @@ the next character says what is meant.  Must not know what kssh does about it.
 
 from __future__ import annotations
 
-LEAVE = "leave"
-SUSPEND = "suspend"
+LEAVE = "leave"  # "~.": ssh ends
+SUSPEND = "suspend"  # "~^Z"
+BACKGROUND = "background"  # "~&"
 
 _NEWLINES = b"\r\n"
-_MEANINGS = {ord("."): LEAVE, 0x1A: SUSPEND}
+_MEANINGS = {ord("."): LEAVE, 0x1A: SUSPEND, ord("&"): BACKGROUND}
+# ssh cannot do these two on a pty of ours, where the kernel stops nobody and hangs up behind it:
+# they are kssh's to do, and ssh never sees them.
+_OURS = (SUSPEND, BACKGROUND)
 # Commands that send nothing on; behind them it is still the beginning of a line.
 _CONSUMED = b"\x1aBCRVv&?#"
 
 
 class Escapes:
-    """Follows the state of ssh's own escape handling over the bytes that it is sent."""
+    """Follows ssh's own escape handling over what the user types, and takes out what ssh must not see.
+
+    As ssh does, it holds an escape character back until the next one tells what it means.
+    """
 
     def __init__(self, escape: int | None) -> None:
         """Follow an escape character given as a byte value, or none at all."""
@@ -24,26 +31,40 @@ class Escapes:
         self._pending = False
         self._line_start = True
 
-    def feed(self, data: bytes) -> list[str]:
-        """Take in typed bytes; return LEAVE and SUSPEND in the order in which they were typed."""
+    def feed(self, data: bytes) -> list[bytes | str]:
+        """Take in typed bytes; return, in order, bytes for ssh and LEAVE, SUSPEND, BACKGROUND.
+
+        LEAVE stands behind the bytes that make ssh leave.
+        """
         if self._escape is None or not data:
-            return []
+            return [data] if data else []
         if not self._pending and self._escape not in data:
             self._line_start = data[-1] in _NEWLINES
-            return []
-        meant = []
+            return [data]
+        parts: list[bytes | str] = []
+        held = bytearray()
         for byte in data:
             if self._pending:
                 self._pending = False
-                if byte in _MEANINGS:
-                    meant.append(_MEANINGS[byte])
+                meaning = _MEANINGS.get(byte)
+                if meaning not in _OURS:
+                    held += bytes((self._escape, byte))
+                if meaning is not None:
+                    if held:
+                        parts.append(bytes(held))
+                        held.clear()
+                    parts.append(meaning)
                 if byte in _CONSUMED:
                     continue
             elif self._line_start and byte == self._escape:
                 self._pending = True
                 continue
+            else:
+                held.append(byte)
             self._line_start = byte in _NEWLINES
-        return meant
+        if held:
+            parts.append(bytes(held))
+        return parts
 
 
 def parse(value: str) -> int | None:

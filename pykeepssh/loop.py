@@ -62,6 +62,11 @@ class Loop:
         """Forget a timer; it need not be armed."""
         self._timers.pop(timer, None)
 
+    def left_s(self, timer: str) -> float | None:
+        """Return the seconds until a timer is due, or None if it is not armed."""
+        armed = self._timers.get(timer)
+        return None if armed is None else max(0.0, armed[0] - time.monotonic())
+
     def on_signal(self, signum: int, came: Callable[[], None]) -> None:
         """Call came in the loop when a signal arrives."""
         self._signals[signum] = came
@@ -99,9 +104,12 @@ class Loop:
                 callback()
 
     def close(self) -> None:
-        """Give signals back to who had them, and close the wake-up pipe."""
+        """Give signals back to who had them, and close the wake-up pipe; may be called twice."""
         for signum, before in self._before.items():
             signal.signal(signum, before)  # type: ignore[arg-type]
-        signal.set_wakeup_fd(self._wakeup_before)
-        os.close(self._wake_read)
-        os.close(self._wake_write)
+        self._before.clear()
+        if self._wake_read >= 0:
+            signal.set_wakeup_fd(self._wakeup_before)
+            os.close(self._wake_read)
+            os.close(self._wake_write)
+            self._wake_read = self._wake_write = -1

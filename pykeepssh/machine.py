@@ -7,6 +7,7 @@ with the events (now: monotonic seconds), deeds go out as actions.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple, Union
 
@@ -53,13 +54,20 @@ class WentUp(NamedTuple):
 
 
 class Exited(NamedTuple):
-    """ssh ended and was reaped; seen is its Evidence, or None without a log channel."""
+    """ssh ended and was reaped.
+
+    seen        its Evidence, or None without a log channel
+    left        the user left
+    jitter      a random number, 0 ≤ jitter < 1
+    unanswered  ssh had asked for something, such as a password, and nobody answered
+    """
 
     now: float
     ended: Exit
     seen: Evidence | None
     left: bool
     jitter: float
+    unanswered: bool = False
 
 
 class DelayElapsed(NamedTuple):
@@ -79,9 +87,10 @@ class RetryRequested(NamedTuple):
 
 
 class StopRequested(NamedTuple):
-    """kssh was told to end by a signal."""
+    """kssh was told to end by a signal; with a code, it ends with that instead of by the signal."""
 
     signal: int
+    code: int | None = None
 
 
 Event = Union[
@@ -156,6 +165,7 @@ class Link(NamedTuple):
 
     session_since  when the running ssh reached its session (monotonic seconds), or None
     end            what kssh ends with once ssh has ended, in STOPPING
+    end_reason     why it does, in words, or "" where whoever stopped it knows
     told_up        UP was told and no DOWN yet
     """
 
@@ -164,6 +174,7 @@ class Link(NamedTuple):
     history: History = History()
     session_since: float | None = None
     end: Exit | None = None
+    end_reason: str = ""
     told_up: bool = False
 
 
@@ -222,11 +233,15 @@ def _running_exited(link: Link, event: Exited) -> Step:
         else:
             told += (Tell(report._replace(event=GAVE_UP, limit=decision.limit)),)
         return _ended(link, _status(event.ended, decision.limit), told)
-    told += (Tell(report._replace(event=RETRY, start=link.history.starts + 1, delay_s=decision.delay_s)),)
-    if decision.delay_s == 0:
+    # Without a person the next start would only ask the empty room again.
+    delay_s = math.inf if event.unanswered else decision.delay_s
+    told += (Tell(report._replace(event=RETRY, start=link.history.starts + 1, delay_s=delay_s)),)
+    if delay_s == math.inf:
+        return link._replace(state=WAITING), told
+    if delay_s == 0:
         link, actions = _spawn(link)
         return link, (*told, *actions)
-    return link._replace(state=WAITING), (*told, Arm(DELAY, decision.delay_s))
+    return link._replace(state=WAITING), (*told, Arm(DELAY, delay_s))
 
 
 def _status(ended: Exit, limit: bool) -> Exit:
@@ -249,20 +264,26 @@ def _waiting_retry(link: Link, event: RetryRequested) -> Step:
     return link, (Disarm(DELAY), *actions)
 
 
-def _stopped(link: Link, end: Exit) -> Report:
+_OF_AGE = "KSSH_MAXLIFETIME is over"
+
+
+def _stopped(link: Link, why: str = "") -> Report:
     """Return the facts about a link that was stopped from outside, by a signal or by its age."""
-    reason = "" if end.signal is not None else "KSSH_MAXLIFETIME is over"
-    return Report(SAY_ENDED, LEFT, reason, link.history.starts)
+    return Report(SAY_ENDED, LEFT, why, link.history.starts)
+
+
+def _end_of(event: StopRequested) -> Exit:
+    return Exit(signal=event.signal) if event.code is None else Exit(event.code)
 
 
 def _waiting_stop(link: Link, event: StopRequested) -> Step:
-    end = Exit(signal=event.signal)
-    return _ended(link, end, (Disarm(DELAY), Tell(_stopped(link, end))))
+    end = _end_of(event)
+    return _ended(link, end, (Disarm(DELAY), Tell(_stopped(link))))
 
 
 def _waiting_lifetime(link: Link, event: LifetimeElapsed) -> Step:
     end = _lifetime_status(link)
-    return _ended(link, end, (Disarm(DELAY), Tell(_stopped(link, end))))
+    return _ended(link, end, (Disarm(DELAY), Tell(_stopped(link, _OF_AGE))))
 
 
 def _running_retry(link: Link, event: RetryRequested) -> Step:
@@ -272,12 +293,12 @@ def _running_retry(link: Link, event: RetryRequested) -> Step:
 
 
 def _running_stop(link: Link, event: StopRequested) -> Step:
-    link = link._replace(state=STOPPING, end=Exit(signal=event.signal))
+    link = link._replace(state=STOPPING, end=_end_of(event))
     return link, (Terminate(), Arm(KILL, KILL_AFTER_S))
 
 
 def _running_lifetime(link: Link, event: LifetimeElapsed) -> Step:
-    link = link._replace(state=STOPPING, end=_lifetime_status(link))
+    link = link._replace(state=STOPPING, end=_lifetime_status(link), end_reason=_OF_AGE)
     return link, (Terminate(), Arm(KILL, KILL_AFTER_S))
 
 
@@ -291,11 +312,11 @@ def _told_kill(link: Link, event: KillElapsed) -> Step:
 
 
 def _restarting_stop(link: Link, event: StopRequested) -> Step:
-    return link._replace(state=STOPPING, end=Exit(signal=event.signal)), ()
+    return link._replace(state=STOPPING, end=_end_of(event)), ()
 
 
 def _restarting_lifetime(link: Link, event: LifetimeElapsed) -> Step:
-    return link._replace(state=STOPPING, end=_lifetime_status(link)), ()
+    return link._replace(state=STOPPING, end=_lifetime_status(link), end_reason=_OF_AGE), ()
 
 
 def _restarting_exited(link: Link, event: Exited) -> Step:
@@ -326,7 +347,7 @@ def _stopping_exited(link: Link, event: Exited) -> Step:
     link, report, _entry, _at_once = _judge(link, event)
     end = link.end
     assert end is not None
-    stopped = _stopped(link, end)._replace(session_s=report.session_s)
+    stopped = _stopped(link, link.end_reason)._replace(session_s=report.session_s)
     link, told = _told_down(link, stopped._replace(event=DOWN))
     return _ended(link, end, (*told, Tell(stopped)))
 
@@ -372,5 +393,6 @@ def has_gone_up(seen: Evidence, kind: str, remote_forwards: int) -> bool:
     Local forwards are opened before the session phase and ssh ends itself if one fails; remote ones
     are confirmed after it.  A user who switched ExitOnForwardFailure off accepts refused ones.
     """
-    answered = seen.remote_up + len(seen.remote_refused)
-    return seen.phase == SESSION and (kind != TUNNEL or answered >= remote_forwards)
+    if seen.phase != SESSION or seen.forward_fatal:
+        return False
+    return kind != TUNNEL or seen.remote_up + len(seen.remote_refused) >= remote_forwards

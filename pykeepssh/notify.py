@@ -15,7 +15,8 @@ from collections.abc import Callable, Mapping
 from .errors import BadValue, printable
 from .settings import LOG_LEVELS
 
-QUIET, ERROR, INFO, VERBOSE, DEBUG = range(5)
+QUIET, ERROR, INFO, VERBOSE, DEBUG = range(len(LOG_LEVELS))
+LEVELS = {name: level for level, name in enumerate(LOG_LEVELS)}
 _SYSLOG_PRIORITIES = {
     ERROR: syslog.LOG_ERR,
     INFO: syslog.LOG_INFO,
@@ -40,7 +41,7 @@ class Log:
 
         Raises BadValue if the file cannot be written.
         """
-        self._level = LOG_LEVELS.index(level)
+        self._level = LEVELS[level]
         self._on_terminal = on_terminal
         self._file: int | None = None
         self._syslog = False
@@ -51,11 +52,14 @@ class Log:
             except OSError as error:
                 raise BadValue("KSSH_LOGFILE", path, f"a file to append to ({error.strerror})") from error
 
-    def write(self, level: int, text: str) -> None:
-        """Write one line at a level; text holds no control characters."""
+    def write(self, level: int, text: str, shown: bool = False) -> None:
+        """Write one line at a level; text holds no control characters.
+
+        shown tells that the person at the terminal has seen it already.
+        """
         if level > self._level:
             return
-        if self._on_terminal is not None and not self.detached:
+        if self._on_terminal is not None and not self.detached and not shown:
             self._on_terminal(text)
         if self._file is not None:
             stamp = time.strftime("%Y-%m-%dT%H:%M:%S%z")

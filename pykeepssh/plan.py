@@ -311,6 +311,28 @@ def _add_for_tunnel(
         plan.add("BatchMode", "yes")
 
 
+_RESUME = {
+    "tmux": "exec tmux new-session -A -s {name}",
+    "screen": "exec screen -d -RR -S {name}",
+    "zellij": "exec zellij attach -c {name}",
+}
+
+
+def add_resume(plan: Plan, tool: str, name: str) -> None:
+    """Run a shell session inside a remote multiplexer's session of that name (KSSH_RESUME).
+
+    RemoteCommand (OpenSSH 7.6) is an option, so the command line's words stay the user's.  The
+    user's login shell may be any: sh reads the script.
+    """
+    script = (
+        f"if command -v {tool} >/dev/null 2>&1; then {_RESUME[tool].format(name=name)}; fi; "
+        f'echo "kssh: there is no {tool} on this host; a plain shell opens" >&2; '
+        'exec "${SHELL:-/bin/sh}" -l'
+    )
+    plan.add("RequestTTY", "yes")
+    plan.add("RemoteCommand", f"exec sh -c '{script}'")
+
+
 def shares_connection(plan: Plan, line: CommandLine, effective: Mapping[str, Sequence[str]] | None) -> bool:
     """Tell whether this ssh may be a client of a shared master, or one itself."""
     if "ControlPath=none" in plan.last and not (line.count("S") or line.has_keyword("ControlPath")):

@@ -87,6 +87,12 @@ def _link_name(name: str, text: str) -> str:
     return text
 
 
+def _switch(name: str, text: str) -> bool:
+    if text not in ("0", "1"):
+        raise BadValue(name, text, "0 or 1")
+    return text == "1"
+
+
 LOG_LEVELS = ("QUIET", "ERROR", "INFO", "VERBOSE", "DEBUG")  # ssh_config(5), LogLevel
 
 # name without KSSH_: (default as it would be written, parser)
@@ -106,6 +112,9 @@ TABLE: dict[str, tuple[str, Callable[[str, str], object]]] = {
     "LOGLEVEL": ("INFO", _one_of(*LOG_LEVELS)),
     "STATE_DIR": ("", _text),
     "HOOK": ("", _text),
+    "BELL": ("1", _switch),
+    "STALL_NOTICE": ("1", _switch),
+    "RESUME": ("off", _one_of("off", "tmux", "screen", "zellij")),
 }
 
 
@@ -119,6 +128,7 @@ class Settings:
 
     __slots__ = (
         "backoff_max_s",
+        "bell",
         "connect_timeout_s",
         "countmax",
         "first_start",
@@ -132,7 +142,9 @@ class Settings:
         "name",
         "pidfile",
         "restart",
+        "resume",
         "ssh",
+        "stall_notice",
         "state_dir",
     )
 
@@ -151,6 +163,9 @@ class Settings:
     loglevel: str
     state_dir: str
     hook: str
+    bell: bool
+    stall_notice: bool
+    resume: str
     given: frozenset[str]
 
     def __init__(self, environment: Mapping[str, str]) -> None:

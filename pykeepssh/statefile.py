@@ -47,9 +47,7 @@ def state_directory(wanted: str) -> tuple[str, str | None]:
         try:
             return _private_directory(os.path.abspath(wanted)), None
         except OSError as error:
-            raise BadValue(
-                "KSSH_STATE_DIR", wanted, f"a directory to write to ({error.strerror})"
-            ) from error
+            raise BadValue("KSSH_STATE_DIR", wanted, f"a directory to write to ({error.strerror})") from error
     usual = os.path.join(home(), ".local", "state", "kssh")
     try:
         return _private_directory(usual), None
@@ -142,6 +140,65 @@ class Lock:
             remove(self._path)  # first, so that nobody locks a file that is about to vanish
             os.close(self._fd)
             self._fd = None
+
+
+class Place:
+    """What a link holds in the file system while it lives: lock, record, pidfile."""
+
+    def __init__(self) -> None:
+        self._base: str | None = None
+        self._recorded = False
+        self._lock: Lock | None = None
+        self._pidfile: Pidfile | None = None
+
+    def open(self, wanted: str, name: str) -> str | None:
+        """Choose the directory for a link's name; return why it is not the usual one, or None.
+
+        Raises KsshError if there is none.
+        """
+        folder, odd = state_directory(wanted)
+        self._base = os.path.join(folder, f"{machine()}.{name}")
+        return odd
+
+    def lock(self) -> str | None:
+        """Take the link's lock; return None, or who holds it.  Raises KsshError."""
+        path = f"{self._base}.lock"
+        lock = Lock(path)
+        try:
+            holder = lock.acquire()
+        except OSError as error:
+            raise KsshError(f"cannot lock {printable(path)}: {error.strerror}") from error
+        if holder is None:
+            self._lock = lock
+        return holder
+
+    def write_pidfile(self, path: str) -> None:
+        """Write the pidfile.  Raises BadValue."""
+        self._pidfile = Pidfile(path)
+
+    def write_record(self, data: bytes) -> str | None:
+        """Write the state record; return None, or why that failed."""
+        if self._base is None:
+            return None
+        try:
+            write_by_rename(self._base + ".json", data)
+        except OSError as error:
+            return error.strerror or "unknown error"
+        self._recorded = True
+        return None
+
+    def leave(self) -> None:
+        """Remove all of it; may be called twice."""
+        if self._recorded:
+            remove(f"{self._base}.json")
+            self._recorded = False
+        if self._pidfile is not None:
+            self._pidfile.remove()
+            self._pidfile = None
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+        self._base = None
 
 
 class Pidfile:

@@ -14,74 +14,89 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 
-from . import effective, escapes, machine, notify, program, record, sshlog, statefile, terminal, wording
-from . import plan as planning
+from . import (
+    effective,
+    escapes,
+    identity,
+    machine,
+    notify,
+    plan as planning,
+    program,
+    record,
+    sshlog,
+    statefile,
+    terminal,
+    wording,
+)
 from .child import PlainChild, PtyChild
-from .daemon import Back, fork
+from .console import QUIT, RETRY_NOW, SUSPEND, Console
 from .errors import STATUS, KsshError, printable
 from .evidence import AUTHENTICATED, LEVELS, SESSION, UNREACHABLE, Evidence, level_and_text, untagged
 from .kinds import ATTACH, COMMAND, SHELL, STREAM, TUNNEL
 from .loop import READ, WRITE, Loop
-from .outcomes import DOWN, ENDED, FINISHED, GAVE_UP, HOST_KEY, LEFT, RETRY, UP, Exit, Report
+from .outcomes import DOWN, GAVE_UP, RETRY, UP, Exit, Report
 from .plan import Plan, Standing
 from .policy import HEALTHY_S, Rules
 from .settings import Settings
 from .sshargs import CommandLine
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .daemon import Back
+
 _ON_TERMINAL = (SHELL, ATTACH, COMMAND)
 # What would end kssh without its tidying up; each ends the link in order, then kssh by the same signal.
-_STOPPING = ("SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM", "SIGALRM", "SIGUSR2", "SIGXCPU", "SIGVTALRM", "SIGPROF")
+_STOPPING = (
+    "SIGHUP",
+    "SIGINT",
+    "SIGQUIT",
+    "SIGTERM",
+    "SIGALRM",
+    "SIGUSR2",
+    "SIGXCPU",
+    "SIGVTALRM",
+    "SIGPROF",
+)
 # A pty hands over what was written to it a moment after its writer has ended.
-_PTY_TAIL_MS = 50
-_ASSUMED = "assumed up"
+_PTY_TAIL_S = 0.05
+_ASSUMED = "assumed up"  # a timer beside the machine's
 
 
-def run(
+def keep(
     path: str,
     line: CommandLine,
     configuration: dict[str, list[str]] | None,
     plan: Plan,
     settings: Settings,
     standing: Standing,
-) -> int:
-    """Keep a link until it ends; return kssh's exit status, or die of the signal that ended it.
+    back: Back | None,
+) -> Exit:
+    """Keep a link until it ends; return how kssh is to end.
 
     path           the ssh program
     line           the user's command line
     configuration  what "ssh -G" said of it, or None
     plan           what to do with it
+    back           the side of a fork that stays, for -f
 
-    Raises KsshError for a file or a setting that cannot be used, before ssh is started.
+    A file or a setting that cannot be used is said in one line, before ssh is started.
     """
-
-    # As ssh does at its start: what is closed of 0 to 2 must not become a file of ours, and a pipe
-    # that somebody left open to us would never see its end.
-    while os.open(os.devnull, os.O_RDWR) <= 2:
-        pass
-    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
-
-    def serve(back: Back | None) -> Exit:
-        supervisor = None
-        try:
-            supervisor = Supervisor(path, line, configuration, plan, settings, standing, back)
-            return supervisor.run()
-        except KsshError as error:
-            _complain(str(error))
-        except Exception as error:
-            if supervisor is not None:
-                supervisor.close()
-            _complain(f"internal error: {type(error).__name__}: {printable(str(error))}")
-            if settings.loglevel == "DEBUG":
-                traceback.print_exc()
-        finally:
-            if supervisor is not None:
-                supervisor.close()
-        return Exit(STATUS)
-
-    ended = fork(serve) if plan.background else serve(None)
-    if ended.signal is not None:
-        program.die_of(ended.signal)
-    return ended.code if ended.code is not None else STATUS
+    supervisor = None
+    try:
+        supervisor = Supervisor(path, line, configuration, plan, settings, standing, back)
+        return supervisor.run()
+    except KsshError as error:
+        _complain(str(error))
+    except Exception as error:  # noqa: BLE001 - the terminal is given back whatever happened
+        if supervisor is not None:
+            supervisor.close()
+        _complain(f"internal error: {type(error).__name__}: {printable(str(error))}")
+        if settings.loglevel == "DEBUG":
+            traceback.print_exc()
+    finally:
+        if supervisor is not None:
+            supervisor.close()
+    return Exit(STATUS)
 
 
 def _complain(text: str) -> None:
@@ -90,7 +105,7 @@ def _complain(text: str) -> None:
 
 
 class Run:
-    """One run of ssh: its process, its log and what the log said."""
+    """One run of ssh: its process, its log, what the log said, and what the user typed to it."""
 
     def __init__(
         self, child: PtyChild | PlainChild, channel: sshlog.LogChannel | None, escape: int | None
@@ -99,10 +114,14 @@ class Run:
         self.channel = channel
         self.evidence = Evidence()
         self.escapes = escapes.Escapes(escape)
+        self.to_ssh = terminal.Flow()
+        self.readable = True  # somebody still has the pty open
         self.started = time.monotonic()
         self.left = False
         self.session = False
         self.up = False
+        self.prompted = False  # ssh has asked for something before the session
+        self.answered = False  # and something was typed after that
 
     def close(self) -> None:
         """Close what belongs to this run; ssh has been reaped or goes with its pty."""
@@ -128,39 +147,20 @@ class Supervisor:
         self._path = path
         self._line = line
         self._configuration = configuration
-        self._plan = plan
+        self._kind = plan.kind
         self._settings = settings
         self._standing = standing
         self._back = back
         self._host = printable(line.destination or "")
+        self._name = settings.name or identity.name(line, configuration)
+        self._remote_forwards = identity.remote_forwards(line, configuration)
         self._user_level = LEVELS.get(plan.user_level, LEVELS["INFO"])
-        self._remote_forwards = self._count_remote_forwards()
-        self._escape = escapes.parse(
-            planning.first_value(configuration, "escapechar", (line.values("e") or ["~"])[0])
-        )
         self._version: tuple[int, int] | None = None
         if plan.user_level in planning.QUIET_LEVELS:
-            self._version = effective.ask_version(path)
-        self._loop: Loop | None = None
-        self._terminal: terminal.Terminal | None = None
-        self._to_user = terminal.Flow()
-        self._to_ssh = terminal.Flow()
-        self._last_shown = b"\n"
-        self._run: Run | None = None
-        self._finish: Exit | None = None
-        self._abandoned = False
-        self._down_since: float | None = None
-        self._lock: statefile.Lock | None = None
-        self._pidfile: statefile.Pidfile | None = None
-        self._record_path: str | None = None
-        self._recorded_state = ""
-        self._since = time.time()
-        self._next: float | None = None
-        self._reason = ""
-        self._pid_started = 0.0
-        self._ssh_lines: notify.SshLines | None = None
-        self._no_channel_told = False
-        self._stderr_fd = self._separate_stderr()
+            self._version = effective.ask_version(path, program.environment_for(path, os.environb))
+        self._escape = escapes.parse(
+            planning.first_value(configuration, "escapechar", (line.values("e") or ["~"])[-1])
+        )
         rules = Rules(
             plan.kind,
             settings.restart == "always" or plan.kind in (TUNNEL, SHELL, ATTACH),
@@ -170,28 +170,38 @@ class Supervisor:
             settings.maxstart,
         )
         self._link = machine.Link(rules)
+        self._loop = Loop()
+        self._run: Run | None = None
+        self._finish: Exit | None = None
+        self._abandoned = False  # a second signal: what the terminal did not take is given up
+        self._down_since: float | None = None
+        self._reason = ""
+
+        self._screen: terminal.Screen | None = None
+        self._console: Console | None = None  # only where the session is on the terminal
+        self._stderr_fd = self._separate_stderr(plan)
+        self._channel_told = False
+        self._ssh_lines: notify.SshLines | None = None
         self._hook = notify.Hook(settings.hook)
-        on_terminal = self._show if standing.attended else None
-        self._log = notify.Log(settings.loglevel, settings.logfile, on_terminal)
+        self._log = notify.Log(settings.loglevel, settings.logfile, self._show if standing.attended else None)
+        self._place = statefile.Place()
+        self._recorded = ("", 0)
+        self._since = time.time()
+        self._pid_started = 0.0
 
     # -- life ------------------------------------------------------------------------------------
 
     def run(self) -> Exit:
         """Keep the link until it ends; return how."""
-        self._name, forwards = self._name_link()
-        self._forwards = forwards
         holder = self._take_place()
         if holder is not None:
             _complain(f"{self._host}: {self._name} runs already, held by {printable(holder)}; nothing to do")
             return Exit(0)
-        if self._settings.pidfile:
-            self._pidfile = statefile.Pidfile(self._settings.pidfile)
         self._open_ssh_lines()
-        self._loop = Loop()
         self._take_signals()
         self._take_terminal()
         self._dispatch(machine.Started(float(self._settings.maxlifetime_s)))
-        while self._finish is None or (len(self._to_user) and not self._abandoned):
+        while self._finish is None or (self._screen and len(self._screen.flow) and not self._abandoned):
             self._watch()
             self._loop.turn()
         return self._finish
@@ -201,68 +211,29 @@ class Supervisor:
         if self._run is not None:
             self._run.close()
             self._run = None
-        if self._terminal is not None:
-            self._terminal.close()
-            self._terminal = None
-        if self._record_path is not None:
-            statefile.remove(self._record_path)
-            self._record_path = None
-        if self._pidfile is not None:
-            self._pidfile.remove()
-        if self._lock is not None:
-            self._lock.release()
-            self._lock = None
+        if self._screen is not None:
+            self._screen.terminal.close()
+            self._screen = None
+        self._place.leave()
         self._hook.disown()
         self._log.close()
-        if self._loop is not None:
-            self._loop.close()
-            self._loop = None
-
-    def _name_link(self) -> tuple[str, list[str]]:
-        forwards = [o.letter + o.value for o in self._line.options if o.letter in "LRDw" and o.value]
-        values = self._configuration or {}
-        if self._configuration is not None:
-            forwards = [
-                letter + value
-                for letter, keyword in (("L", "localforward"), ("R", "remoteforward"), ("D", "dynamicforward"))
-                for value in values.get(keyword, [])
-            ] + [o.letter + o.value for o in self._line.options if o.letter == "w" and o.value]
-        if self._settings.name:
-            return self._settings.name, forwards
-        key = [*(first for k in ("user", "hostname", "port") for first in values.get(k, [])[:1])]
-        key += [*forwards, *self._line.values("F")]
-        if self._line.count("M") or self._line.count("S"):
-            key += values.get("controlpath", [])
-        if not self._configuration:
-            key += [self._line.destination or "", *self._line.values("p"), *self._line.values("l")]
-        short = [forward.split()[0] for forward in forwards]
-        return record.link_name(self._line.destination or "", short, key), forwards
+        self._loop.close()
 
     def _take_place(self) -> str | None:
-        """Take the lock of a tunnel and the place of the record; return who holds the lock, or None."""
+        """Take the lock and the pidfile; return who holds the lock, or None."""
+        name = self._name if self._kind == TUNNEL else f"{self._name}-{os.getpid()}"
         try:
-            folder, odd = statefile.state_directory(self._settings.state_dir)
+            odd = self._place.open(self._settings.state_dir, name)
         except KsshError:
-            if self._settings.state_dir or self._plan.kind == TUNNEL:
+            if self._settings.state_dir or self._kind == TUNNEL:
                 raise
-            return None  # a shell needs no record
-        if self._plan.kind == TUNNEL:
-            if odd:
-                self._log.write(notify.ERROR, odd)
-            base = os.path.join(folder, f"{statefile.machine()}.{self._name}")
-            lock = statefile.Lock(base + ".lock")
-            try:
-                holder = lock.acquire()
-            except OSError as error:
-                raise KsshError(f"cannot lock {printable(base)}.lock: {error.strerror}") from error
-            if holder is not None:
-                return holder
-            self._lock = lock
-        else:
-            self._name = f"{self._name}-{os.getpid()}"
-            base = os.path.join(folder, f"{statefile.machine()}.{self._name}")
-        self._record_path = base + ".json"
-        return None
+            odd = None  # a shell needs no record
+        if odd and self._kind == TUNNEL:
+            self._log.write(notify.ERROR, odd)
+        holder = self._place.lock() if self._kind == TUNNEL else None
+        if holder is None and self._settings.pidfile:
+            self._place.write_pidfile(self._settings.pidfile)
+        return holder
 
     def _open_ssh_lines(self) -> None:
         files = self._line.values("E")
@@ -276,24 +247,18 @@ class Supervisor:
         elif self._line.count("y"):
             self._ssh_lines = notify.SshLines(None)
 
-    def _separate_stderr(self) -> int | None:
+    def _separate_stderr(self, plan: Plan) -> int | None:
         """Return a descriptor for ssh's standard error where it is not the terminal."""
-        if self._plan.kind == STREAM or not self._standing.attended or self._plan.background:
+        if plan.kind == STREAM or not self._standing.attended or plan.background:
             return None
         try:
             return None if os.isatty(2) else 2
         except OSError:
             return None
 
-    def _count_remote_forwards(self) -> int:
-        if self._configuration is not None:
-            return len(self._configuration.get("remoteforward", []))
-        return self._line.count("R")
-
     # -- signals ---------------------------------------------------------------------------------
 
     def _take_signals(self) -> None:
-        assert self._loop is not None
         for name in _STOPPING:
             signum = getattr(signal, name)
             # What was ignored at the start (nohup, a background job of sh) stays ignored, as with ssh.
@@ -301,13 +266,16 @@ class Supervisor:
                 self._loop.on_signal(signum, self._stopper(signum))
         self._loop.on_signal(signal.SIGCHLD, self._child_changed)
         self._loop.on_signal(signal.SIGUSR1, lambda: self._dispatch(machine.RetryRequested()))
-        if self._plan.kind in _ON_TERMINAL:
+        if self._kind in _ON_TERMINAL:
             self._loop.on_signal(signal.SIGWINCH, self._resized)
             self._loop.on_signal(signal.SIGCONT, self._continued)
+            if signal.getsignal(signal.SIGTSTP) != signal.SIG_IGN:
+                self._loop.on_signal(signal.SIGTSTP, self._suspend)
 
     def _stopper(self, signum: int) -> Callable[[], None]:
         def stop() -> None:
-            if signum == signal.SIGHUP and not self._holds_terminal():
+            holds_terminal = self._standing.attended
+            if signum == signal.SIGHUP and not holds_terminal:
                 self._dispatch(machine.RetryRequested())
             elif self._finish is not None or self._link.state == machine.STOPPING:
                 self._abandoned = True
@@ -316,121 +284,176 @@ class Supervisor:
 
         return stop
 
-    def _holds_terminal(self) -> bool:
-        return self._standing.attended and not self._log.detached
-
     def _resized(self) -> None:
-        if self._terminal is not None and self._run is not None:
+        if self._screen is not None and self._run is not None:
             with contextlib.suppress(OSError):
-                self._run.child.resize(self._terminal.size())
+                self._run.child.resize(self._screen.terminal.size())
+        if self._console is not None:
+            self._console.show_status()
 
     def _continued(self) -> None:
-        """Go on after a stop: the shell has given the terminal its own settings meanwhile."""
-        if self._terminal is not None and self._terminal.raw and self._terminal.in_foreground():
+        """Go on after a stop from outside: the shell has given the terminal its own settings."""
+        if self._screen is not None and self._screen.terminal.raw:
+            if self._screen.terminal.in_foreground():
+                with contextlib.suppress(OSError, termios.error):
+                    self._screen.terminal.make_raw()
+            self._resized()
+
+    def _suspend(self) -> None:
+        """Stop as a job of the shell, with the terminal as the shell left it; go on when continued.
+
+        ssh goes on meanwhile: it answers keepalives, and its output waits in the pty.
+        """
+        screen = self._screen
+        was_raw = screen is not None and screen.terminal.raw
+        if screen is not None:
+            screen.clear_status()
+            screen.drain()
+            screen.terminal.restore()
+        handler = signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGTSTP)
+        # Here kssh stands still; in a session without a job-control shell the kernel goes straight on.
+        signal.signal(signal.SIGTSTP, handler)
+        if screen is not None and was_raw:
             with contextlib.suppress(OSError, termios.error):
-                self._terminal.make_raw()
-        self._resized()
+                screen.terminal.make_raw()  # in the background this stops kssh again
+            self._resized()
 
     # -- the terminal ----------------------------------------------------------------------------
 
     def _take_terminal(self) -> None:
-        if self._plan.kind == STREAM or not self._standing.attended:
+        if self._kind == STREAM or not self._standing.attended:
             return
         stdin = 0 if self._standing.stdin_tty else None
-        stdout = 1 if self._plan.kind in _ON_TERMINAL else None
+        stdout = 1 if self._kind in _ON_TERMINAL else None
         try:
-            self._terminal = terminal.Terminal(stdin, stdout)
-            self._to_user = terminal.Flow(self._terminal.blocking)
-            if self._plan.kind in _ON_TERMINAL:
-                self._terminal.make_raw()
+            taken = terminal.Terminal(stdin, stdout)
+            no_colour = bool(os.environ.get("NO_COLOR"))
+            self._screen = terminal.Screen(taken, os.environ.get("TERM", ""), no_colour)
+            if self._kind in _ON_TERMINAL:
+                taken.make_raw()
+                wishes = self._settings.bell, self._settings.stall_notice
+                self._console = Console(self._screen, self._loop, self._host, *wishes)
         except (OSError, termios.error) as error:
             raise KsshError(f"cannot use the terminal: {printable(str(error))}") from error
 
     def _watch(self) -> None:
         """Watch what there is room for, and what there is something for."""
-        assert self._loop is not None
-        if self._terminal is not None:
-            fd_in, fd_out = self._terminal.fd_in, self._terminal.fd_out
-            wants_input = self._terminal.raw and self._finish is None and self._to_ssh.has_room
-            if fd_in == fd_out:
-                mask = (READ if wants_input else 0) | (WRITE if len(self._to_user) else 0)
-                self._loop.watch(fd_in, mask, self._terminal_ready)
-            else:
-                self._loop.watch(fd_in, READ if wants_input else 0, self._terminal_ready)
-                self._loop.watch(fd_out, WRITE if len(self._to_user) else 0, self._terminal_ready)
         run = self._run
+        if self._screen is not None:
+            fd_in, fd_out = self._screen.terminal.fd_in, self._screen.terminal.fd_out
+            reads = self._screen.terminal.raw and self._finish is None
+            reads = reads and (run is None or run.to_ssh.has_room)
+            writes = len(self._screen.flow) > 0
+            if fd_in == fd_out:
+                self._loop.watch(fd_in, reads * READ | writes * WRITE, self._terminal_ready)
+            else:
+                self._loop.watch(fd_in, reads * READ, self._terminal_ready)
+                self._loop.watch(fd_out, writes * WRITE, self._terminal_ready)
         if run is not None and run.child.fd is not None:
-            mask = (READ if self._to_user.has_room else 0) | (WRITE if len(self._to_ssh) else 0)
-            self._loop.watch(run.child.fd, mask, self._pty_ready)
+            reads = run.readable and (self._screen is None or self._screen.flow.has_room)
+            self._loop.watch(run.child.fd, reads * READ | (len(run.to_ssh) > 0) * WRITE, self._pty_ready)
 
     def _terminal_ready(self, events: int) -> None:
-        assert self._terminal is not None
+        screen = self._screen
+        if screen is None:
+            return
         if events & WRITE:
-            self._drain_to_user()
-        if events & ~WRITE and self._terminal.raw and self._finish is None:
-            data = terminal.read(self._terminal.fd_in)
+            screen.drain()
+        if events & ~WRITE and screen.terminal.raw and self._finish is None:
+            data = terminal.read(screen.terminal.fd_in)
             if data:
                 self._typed(data)
             elif data == b"":
-                # Hung up: the window was closed.
-                self._forget_terminal()
+                self._forget_terminal()  # hung up: the window was closed
                 self._dispatch(machine.StopRequested(signal.SIGHUP))
 
     def _forget_terminal(self) -> None:
-        assert self._terminal is not None and self._loop is not None
-        self._loop.forget(self._terminal.fd_in)
-        self._loop.forget(self._terminal.fd_out)
-        self._to_user.clear()
-        self._terminal.close()
-        self._terminal = None
+        if self._screen is not None:
+            self._loop.forget(self._screen.terminal.fd_in)
+            self._loop.forget(self._screen.terminal.fd_out)
+            self._screen.terminal.close()
+            self._screen = self._console = None
 
     def _typed(self, data: bytes) -> None:
-        run = self._run
-        if run is None:
-            self._typed_while_waiting(data)
-            return
-        if run.session:
-            if escapes.LEAVE in run.escapes.feed(data):
-                run.left = True
-        elif self._terminal is not None and any(
-            char in data for char in self._terminal.interrupt_characters()
-        ):
-            run.left = True  # the pty turns the character into a signal for ssh
-        self._to_ssh.put(data)
+        """Take what the person typed: for ssh, or for kssh while there is no session."""
+        run, console = self._run, self._console
+        if console is not None and console.waits and (run is None or not run.prompted):
+            self._typed_while_waiting(console.key(data))
+        elif run is not None and run.session:
+            self._typed_in_session(run, data)
+        elif run is not None:
+            self._typed_before_session(run, data)
         self._drain_to_ssh()
 
-    def _typed_while_waiting(self, data: bytes) -> None:
-        """Enter: now.  q or Ctrl-C: quit.  All else was meant for a session that is gone."""
-        if b"q" in data or b"\x03" in data:
-            self._finish_waiting()
-        elif b"\r" in data or b"\n" in data:
+    def _typed_in_session(self, run: Run, data: bytes) -> None:
+        for part in run.escapes.feed(data):
+            if isinstance(part, bytes):
+                run.to_ssh.put(part)
+            elif part == escapes.LEAVE:
+                run.left = True
+            elif part == escapes.SUSPEND:
+                self._print(b"~^Z [suspend ssh]\r\n")
+                self._suspend()
+            else:
+                self._leave_in_background(run)
+                return
+        if self._console is not None:
+            self._console.typed()
+
+    def _typed_before_session(self, run: Run, data: bytes) -> None:
+        assert self._screen is not None
+        run.answered = True
+        if run.child.interprets_signals():
+            interrupt, suspend = self._screen.terminal.signal_characters()
+            if any(char in data for char in suspend):
+                self._suspend()  # the kernel would not stop ssh on a pty of ours
+                return
+            if any(char in data for char in interrupt):
+                run.left = True  # the pty turns the character into a signal for ssh
+        run.to_ssh.put(data)
+
+    def _typed_while_waiting(self, meaning: str) -> None:
+        if meaning == QUIT:
+            self._dispatch(machine.StopRequested(signal.SIGINT, STATUS))
+        elif meaning == SUSPEND:
+            self._suspend()
+        elif meaning == RETRY_NOW and self._run is None:
             self._dispatch(machine.RetryRequested())
-
-    def _finish_waiting(self) -> None:
-        self._dispatch(machine.StopRequested(signal.SIGINT))
-        if self._finish is not None:
-            self._finish = Exit(STATUS)
-
-    def _drain_to_user(self) -> None:
-        if self._terminal is not None:
-            self._to_user.drain(self._terminal.fd_out)
 
     def _drain_to_ssh(self) -> None:
         if self._run is not None and self._run.child.fd is not None:
-            self._to_ssh.drain(self._run.child.fd)
+            self._run.to_ssh.drain(self._run.child.fd)
 
-    def _to_screen(self, data: bytes) -> None:
-        self._last_shown = data[-1:]
-        self._to_user.put(data)
-        self._drain_to_user()
+    def _print(self, data: bytes) -> None:
+        if self._screen is not None:
+            self._screen.relay(data)
 
     def _show(self, text: str) -> None:
         """Show one line of kssh's own to the person at the terminal."""
-        if self._terminal is not None and self._terminal.raw:
-            start = "" if self._last_shown == b"\n" else "\r\n"
-            self._to_screen(f"{start}kssh: {text}\r\n".encode("utf-8", "backslashreplace"))
+        if self._screen is not None and self._screen.terminal.raw:
+            self._screen.line(f"kssh: {text}")
         else:
             _complain(text)
+
+    def _leave_in_background(self, run: Run) -> None:
+        """Do what "~&" asks for: the caller gets its terminal back, the session goes on to its end.
+
+        A second process holds ssh's pty, without which ssh would hang up; like ssh it sends the end
+        of input and shows what still comes.
+        """
+        assert self._screen is not None and run.child.fd is not None
+        self._print(b"~& [backgrounded]\r\n")
+        run.to_ssh.put(b"\x04")
+        self._drain_to_ssh()
+        out = self._screen.terminal.fd_out
+        self._screen.terminal.restore()
+        if os.fork() == 0:
+            terminal.pass_on(run.child.fd, out)
+            os._exit(0)
+        run.child.abandon()
+        self._run = None
+        self._finish = Exit(0)
 
     # -- ssh -------------------------------------------------------------------------------------
 
@@ -438,6 +461,8 @@ class Supervisor:
         """Start ssh; a failure to do so is one more way in which a run can end."""
         channel = self._open_channel()
         plan = planning.make(self._line, self._configuration, self._settings, self._standing)
+        if self._kind == SHELL and self._settings.resume != "off":
+            planning.add_resume(plan, self._settings.resume, f"kssh-{statefile.machine()}-{os.getpid()}")
         if channel is not None:
             shared = planning.shares_connection(plan, self._line, self._configuration)
             planning.add_log_channel(plan, channel.path, shared, self._version, bool(self._line.count("q")))
@@ -454,44 +479,36 @@ class Supervisor:
                 raise
             seen = Evidence()
             seen.cause, seen.error = UNREACHABLE, str(error)
-            self._exited(Exit(STATUS), seen, left=False)
+            self._exited(Exit(STATUS), seen)
             return
         self._run = Run(child, channel, self._escape)
-        self._to_ssh.clear()
-        assert self._loop is not None
         if channel is not None:
             self._loop.watch(channel.fd, READ, lambda events: self._log_ready())
         else:
             self._loop.arm(_ASSUMED, HEALTHY_S, self._assume_up)
+        if self._console is not None:
+            self._console.connecting()
 
     def _start_child(self, words: Sequence[str]) -> PtyChild | PlainChild:
         environment = program.environment_for(self._path, os.environb)
-        if self._plan.kind == STREAM:
+        if self._kind == STREAM:
             return PlainChild(self._path, words, environment)
         if not self._standing.attended and self._standing.askpass:
             # ssh would ask on its terminal, which is a pty of ours that nobody looks at.
             environment.setdefault(b"SSH_ASKPASS_REQUIRE", b"force")
-        if self._terminal is None:
+        if self._screen is None:
             return PtyChild(self._path, words, environment, None, None, None)
-        return PtyChild(
-            self._path,
-            words,
-            environment,
-            self._terminal.modes,
-            self._terminal.size(),
-            self._stderr_fd,
-        )
+        user = self._screen.terminal
+        return PtyChild(self._path, words, environment, user.modes, user.size(), self._stderr_fd)
 
     def _open_channel(self) -> sshlog.LogChannel | None:
         try:
             return sshlog.LogChannel(sshlog.folder(os.environ))
         except OSError as error:
-            if not self._no_channel_told:
-                self._no_channel_told = True
-                self._log.write(
-                    notify.ERROR,
-                    f"{self._host}: no log channel ({error.strerror}); judging ssh by its exit status alone",
-                )
+            if not self._channel_told:
+                self._channel_told = True
+                why = f"no log channel ({error.strerror}); judging ssh by its exit status alone"
+                self._log.write(notify.ERROR, f"{self._host}: {why}")
             return None
 
     def _assume_up(self) -> None:
@@ -508,7 +525,6 @@ class Supervisor:
         for line in lines:
             self._take_line(run, line)
         if not is_open and run.evidence.spoke:
-            assert self._loop is not None
             self._loop.forget(run.channel.fd)  # ssh has closed it: nothing more comes
         self._follow(run)
 
@@ -517,16 +533,19 @@ class Supervisor:
         run.evidence.feed(text)
         level, _ = level_and_text(text)
         if level <= self._user_level:
-            self._show_ssh_line(os.fsencode(untagged(text)))
+            self._show_ssh_line(run, os.fsencode(untagged(text)))
 
-    def _show_ssh_line(self, line: bytes) -> None:
+    def _show_ssh_line(self, run: Run, line: bytes) -> None:
         """Show a line of ssh's log where the user would have seen it without kssh."""
         if self._ssh_lines is not None:
             self._ssh_lines.write(line)
         elif self._log.detached:
             self._log.write(notify.VERBOSE, f"{self._host}: ssh: {printable(os.fsdecode(line))}")
-        elif self._terminal is not None and self._terminal.raw and self._stderr_fd is None:
-            self._to_screen(line + sshlog.LINE_END)
+        elif self._screen is not None and self._screen.terminal.raw and self._stderr_fd is None:
+            if self._console is not None and self._console.waits and not run.prompted:
+                self._console.hold_line(line)
+            else:
+                self._print(line + sshlog.LINE_END)
         else:
             with contextlib.suppress(OSError):
                 os.write(2, line + sshlog.LINE_END)
@@ -534,13 +553,14 @@ class Supervisor:
     def _follow(self, run: Run) -> None:
         """Tell the machine how far ssh has come."""
         seen = run.evidence
-        if seen.phase >= AUTHENTICATED and self._plan.kind == TUNNEL and self._terminal is not None:
-            self._terminal.restore()  # no prompt follows: Ctrl-C and Ctrl-Z are for kssh again
+        if seen.phase >= AUTHENTICATED and self._kind == TUNNEL and self._screen is not None:
+            self._screen.drain()
+            self._screen.terminal.restore()  # no prompt follows: Ctrl-C and Ctrl-Z are for kssh again
         if seen.phase == SESSION and not run.session:
             run.session = True
             run.left = False  # an interrupt typed before did not end ssh
             self._dispatch(machine.SessionReached(time.monotonic()))
-        if not run.up and machine.has_gone_up(seen, self._plan.kind, self._remote_forwards):
+        if not run.up and machine.has_gone_up(seen, self._kind, self._remote_forwards):
             run.up = True
             self._dispatch(machine.WentUp())
 
@@ -560,24 +580,25 @@ class Supervisor:
         if data:
             # ssh logs before it prompts: what it logged comes first.
             self._log_ready()
-            self._printed(data)
+            self._printed(run, data)
             return True
-        if data == b"" and self._loop is not None:
-            self._loop.forget(run.child.fd)
+        if data == b"":
+            run.readable = False  # every process has closed the pty; SIGCHLD follows
         return False
 
-    def _printed(self, data: bytes) -> None:
-        if self._plan.kind in _ON_TERMINAL and self._terminal is not None:
-            self._to_screen(data)
-            return
-        if self._terminal is not None and not self._log.detached:
-            run = self._run
-            asking = run is not None and run.evidence.phase < AUTHENTICATED and not data.endswith(b"\n")
-            if asking and not self._terminal.raw:
-                # A prompt.  In the background this stops kssh, as it would stop ssh.
-                self._terminal.make_raw()
-            if self._terminal.raw:
-                self._to_screen(data)
+    def _printed(self, run: Run, data: bytes) -> None:
+        if self._screen is not None:
+            if not run.session and run.evidence.phase < AUTHENTICATED and not data.endswith(b"\n"):
+                if self._console is not None:
+                    self._console.settle()
+                run.prompted, run.answered = True, False
+                if not self._screen.terminal.raw:
+                    # A tunnel asks.  In the background this stops kssh, as it would stop ssh.
+                    self._screen.terminal.make_raw()
+            if self._screen.terminal.raw:
+                if self._console is not None:
+                    self._console.answered()
+                self._print(data)
                 return
         for line in data.replace(b"\r\n", b"\n").splitlines():
             text = printable(os.fsdecode(line))
@@ -598,7 +619,6 @@ class Supervisor:
 
     def _reaped(self, run: Run, ended: Exit) -> None:
         """ssh has ended: take its last words, then tell the machine."""
-        assert self._loop is not None
         self._loop.disarm(_ASSUMED)
         if run.channel is not None:
             self._log_ready()
@@ -607,31 +627,26 @@ class Supervisor:
             self._loop.forget(run.channel.fd)
         if run.child.fd is not None:
             self._loop.forget(run.child.fd)
-            self._read_pty_tail(run)
+            while run.readable and terminal.wait_readable(run.child.fd, _PTY_TAIL_S):
+                if not self._read_pty(run):
+                    break
+        if self._console is not None:
+            self._console.session_gone()
         seen = run.evidence if run.channel is not None else None
-        left = run.left
         run.close()
         self._run = None
-        self._to_ssh.clear()
-        if self._plan.kind == TUNNEL and self._terminal is not None:
-            self._drain_to_user()
-            self._terminal.restore()
-        self._exited(ended, seen, left)
+        if self._kind == TUNNEL and self._screen is not None:
+            self._screen.drain()
+            self._screen.terminal.restore()
+        self._exited(ended, seen, run.left, run.prompted and not run.answered)
 
-    def _read_pty_tail(self, run: Run) -> None:
-        import select
-
-        poll = select.poll()
-        assert run.child.fd is not None
-        poll.register(run.child.fd, READ)
-        while poll.poll(_PTY_TAIL_MS):
-            if not self._read_pty(run):
-                break
-
-    def _exited(self, ended: Exit, seen: Evidence | None, left: bool) -> None:
+    def _exited(
+        self, ended: Exit, seen: Evidence | None, left: bool = False, unanswered: bool = False
+    ) -> None:
+        now = time.monotonic()
         if self._down_since is None:
-            self._down_since = time.monotonic()
-        self._dispatch(machine.Exited(time.monotonic(), ended, seen, left, random.random()))
+            self._down_since = now
+        self._dispatch(machine.Exited(now, ended, seen, left, random.random(), unanswered))
 
     # -- the machine -----------------------------------------------------------------------------
 
@@ -642,7 +657,6 @@ class Supervisor:
         self._write_record()
 
     def _perform(self, action: machine.Action) -> None:
-        assert self._loop is not None
         if isinstance(action, machine.Spawn):
             self._spawn(action.start)
         elif isinstance(action, machine.Terminate):
@@ -650,23 +664,14 @@ class Supervisor:
         elif isinstance(action, machine.Kill):
             self._signal(signal.SIGKILL)
         elif isinstance(action, machine.Arm):
-            self._loop.arm(action.timer, action.delay_s, lambda: self._elapsed(action.timer))
-            if action.timer == machine.DELAY:
-                self._next = time.time() + action.delay_s
+            timer = action.timer
+            self._loop.arm(timer, action.delay_s, lambda: self._dispatch(_TIMERS[timer]))
         elif isinstance(action, machine.Disarm):
             self._loop.disarm(action.timer)
         elif isinstance(action, machine.Tell):
             self._tell(action.report)
         elif isinstance(action, machine.Finish):
             self._finish = action.ended
-
-    def _elapsed(self, timer: str) -> None:
-        events: dict[str, machine.Event] = {
-            machine.DELAY: machine.DelayElapsed(),
-            machine.KILL: machine.KillElapsed(),
-            machine.LIFETIME: machine.LifetimeElapsed(),
-        }
-        self._dispatch(events[timer])
 
     def _signal(self, *numbers: int) -> None:
         if self._run is not None:
@@ -681,85 +686,74 @@ class Supervisor:
             self._down_since = None
         if report.reason:
             self._reason = report.reason
-        self._log.write(self._level(report), f"{self._host}: {wording.line(report, self._plan.kind)}")
+        shown = self._console is not None and self._console.tell(report)
         if report.event == UP and self._back is not None:
-            self._go_to_background()
+            self._go_to_background()  # first: cron would mail what its command prints
+        as_ssh = self._standing.attended or self._kind == STREAM
+        level = notify.LEVELS[wording.level(report, as_ssh)]
+        self._log.write(level, f"{self._host}: {wording.line(report, self._kind)}", shown)
+        if report.event == UP:
+            self._tell_held_ports()
         if report.event in (UP, DOWN, RETRY, GAVE_UP):
-            failed = self._hook.run(self._facts(report))
+            place = {"KSSH_HOST": self._host, "KSSH_LINK": self._name, "KSSH_KIND": self._kind}
+            facts = {**wording.hook_facts(report), **place, "KSSH_PID": str(os.getpid())}
+            failed = self._hook.run(facts)
             if failed:
                 self._log.write(notify.ERROR, f"{self._host}: {failed}")
 
-    def _level(self, report: Report) -> int:
-        """Say nothing that ssh itself would not have said, until something went wrong."""
-        as_ssh = self._standing.attended and report.start == 1 and not report.limit
-        if report.event == UP:
-            return notify.VERBOSE if as_ssh else notify.INFO
-        if report.event == GAVE_UP:
-            return notify.VERBOSE if as_ssh and report.outcome != HOST_KEY else notify.ERROR
-        if report.event == ENDED:
-            quiet = self._standing.attended and report.outcome in (FINISHED, LEFT)
-            return notify.VERBOSE if quiet else notify.INFO
-        return notify.INFO if report.event == RETRY else notify.DEBUG
+    def _tell_held_ports(self) -> None:
+        """Name local ports that are open for one address family only: ssh stays up with that."""
+        held = self._run.evidence.local_held if self._run is not None else []
+        if held:
+            ports = ", ".join(printable(port) for port in held)
+            self._log.write(notify.ERROR, f"{self._host}: port {ports} is in use here for one address family")
 
     def _go_to_background(self) -> None:
         assert self._back is not None
-        if self._terminal is not None:
-            self._drain_to_user()
+        if self._screen is not None:
+            self._screen.drain()
             self._forget_terminal()
         self._log.detached = True
         # From now on nobody is there to answer a prompt.
         self._standing = Standing(False, False, attended=False, askpass=self._standing.askpass)
         self._back.detach()
         self._back = None
-        if self._loop is not None and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
-            self._loop.on_signal(signal.SIGHUP, self._stopper(signal.SIGHUP))
-
-    def _facts(self, report: Report) -> dict[str, str]:
-        """Return what a hook learns, as environment variables."""
-        return {
-            "KSSH_EVENT": report.event,
-            "KSSH_HOST": self._line.destination or "",
-            "KSSH_LINK": self._name,
-            "KSSH_KIND": self._plan.kind,
-            "KSSH_OUTCOME": report.outcome,
-            "KSSH_REASON": report.reason,
-            "KSSH_START": str(report.start),
-            "KSSH_DELAY": "" if report.delay_s is None else f"{report.delay_s:.3f}",
-            "KSSH_SESSION": "" if report.session_s is None else f"{report.session_s:.3f}",
-            "KSSH_PID": str(os.getpid()),
-        }
 
     def _write_record(self) -> None:
         state = self._link.state
-        if self._record_path is None or state == machine.ENDED:
+        starts = self._link.history.starts
+        if state == machine.ENDED or (state, starts) == self._recorded:
             return
-        mark = f"{state} {self._link.history.starts}"
-        if mark == self._recorded_state:
-            return
-        if self._recorded_state.partition(" ")[0] != state:
+        if self._recorded[0] != state:
             self._since = time.time()
-        self._recorded_state = mark
-        facts = {
-            "version": record.VERSION,
-            "name": self._name,
-            "kind": self._plan.kind,
-            "destination": self._host,
-            "machine": statefile.machine(),
-            "pid": os.getpid(),
-            "pid_started": self._process_started(),
-            "ssh_pid": self._run.child.pid if self._run is not None else None,
-            "state": state,
-            "since": self._since,
-            "starts": self._link.history.starts,
-            "reason": self._reason,
-            "next": self._next if state == machine.WAITING else None,
-            "forwards": [printable(forward) for forward in self._forwards],
-        }
-        try:
-            statefile.write_by_rename(self._record_path, record.pack(facts))
-        except OSError as error:
+        self._recorded = (state, starts)
+        failed = self._place.write_record(
+            record.pack(
+                {
+                    "version": record.VERSION,
+                    "name": self._name,
+                    "kind": self._kind,
+                    "destination": self._host,
+                    "machine": statefile.machine(),
+                    "pid": os.getpid(),
+                    "pid_started": self._process_started(),
+                    "ssh_pid": self._run.child.pid if self._run is not None else None,
+                    "state": state,
+                    "since": self._since,
+                    "starts": starts,
+                    "reason": self._reason,
+                    "next": self._next_wall(),
+                    "forwards": [printable(f) for f in identity.forwards(self._line, self._configuration)],
+                }
+            )
+        )
+        if failed:
             # A full disk must not end the link; the record is only for those who look.
-            self._log.write(notify.DEBUG, f"{self._host}: no state record: {error.strerror}")
+            self._log.write(notify.DEBUG, f"{self._host}: no state record: {failed}")
+
+    def _next_wall(self) -> float | None:
+        left_s = self._loop.left_s(machine.DELAY)
+        return None if left_s is None else time.time() + left_s
 
     def _process_started(self) -> float:
         if not self._pid_started:
@@ -769,3 +763,8 @@ class Supervisor:
         return self._pid_started
 
 
+_TIMERS: dict[str, machine.Event] = {
+    machine.DELAY: machine.DelayElapsed(),
+    machine.KILL: machine.KillElapsed(),
+    machine.LIFETIME: machine.LifetimeElapsed(),
+}

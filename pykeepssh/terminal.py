@@ -1,6 +1,6 @@
-"""The user's terminal: its settings, its size, and the relay between it and ssh's pty.
+"""The user's terminal: its settings, its size, what is shown on it, and the relay to ssh's pty.
 
-Knows termios and non-blocking descriptors.  Must not know what the bytes mean.
+Knows termios and non-blocking descriptors.  Must not know when something is worth showing.
 """
 
 from __future__ import annotations
@@ -8,13 +8,18 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import select
 import signal
+import struct
 import termios
 from typing import Any
+
+from . import termmodes
 
 WINSIZE = b"\0" * 8  # struct winsize: rows, columns, x pixels, y pixels (ioctl_tty(2))
 CHUNK_BYTES = 65536
 _BLOCKING_CHUNK_BYTES = 512  # what a terminal takes without waiting long, where it cannot be asked
+GREEN, YELLOW = "32", "33"  # SGR parameters (ECMA-48)
 _IFLAG, _OFLAG, _CFLAG, _LFLAG, _ISPEED, _OSPEED, _CC = range(7)
 
 
@@ -23,6 +28,8 @@ class Terminal:
 
     fd_in, fd_out  descriptors to read from and write to; non-blocking unless "blocking"
     modes          its termios attributes as they were found
+    drop_input     what was typed and not read is thrown away when the terminal is given back: it was
+                   meant for a session that is dead, not for the shell
     """
 
     def __init__(self, stdin: int | None, stdout: int | None) -> None:
@@ -37,6 +44,7 @@ class Terminal:
         self.fd_out = self.fd_in if one else self._open(stdout)
         self.modes: list[Any] = termios.tcgetattr(self.fd_in)
         self.raw = False
+        self.drop_input = False
 
     def _open(self, fd: int | None) -> int:
         """Open the terminal once more: O_NONBLOCK must not reach the shell, which shares ours."""
@@ -123,16 +131,18 @@ class Terminal:
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU})
         try:
             if self.in_foreground():
-                termios.tcsetattr(self.fd_in, termios.TCSADRAIN, self.modes)
+                when = termios.TCSAFLUSH if self.drop_input else termios.TCSADRAIN
+                termios.tcsetattr(self.fd_in, when, self.modes)
         except (OSError, termios.error):
             pass
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
-    def interrupt_characters(self) -> bytes:
-        """Return the characters that interrupt or quit in the settings as found."""
-        chars = (self.modes[_CC][termios.VINTR], self.modes[_CC][termios.VQUIT])
-        return b"".join(char for char in chars if isinstance(char, bytes) and char != b"\0")
+    def signal_characters(self) -> tuple[bytes, bytes]:
+        """Return the characters that interrupt or quit, and those that suspend, in the settings as found."""
+        chars = [self.modes[_CC][index] for index in (termios.VINTR, termios.VQUIT, termios.VSUSP)]
+        usable = [char if char != b"\0" else b"" for char in chars]
+        return usable[0] + usable[1], usable[2]
 
     def close(self) -> None:
         """Restore the terminal and close what was opened."""
@@ -194,3 +204,139 @@ def read(fd: int) -> bytes | None:
         if error.errno == errno.EIO:  # Linux: the other side of the pty is closed
             return b""
         raise
+
+
+def wait_readable(fd: int, limit_s: float) -> bool:
+    """Wait until a descriptor has something to read or is at its end; return False if it took too long."""
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(limit_s * 1000))
+
+
+def pass_on(source: int, sink: int) -> None:
+    """Copy from a pty to a terminal until the pty is closed; the terminal may go away meanwhile."""
+    for fd in (source, sink):
+        os.set_blocking(fd, True)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU})
+    while True:
+        data = read(source)
+        if not data:
+            return
+        try:
+            os.write(sink, data)
+        except OSError:
+            pass
+
+
+class Screen:
+    """What the person sees: ssh's bytes, kssh's lines between them, and one status line in place.
+
+    Everything goes through one Flow, so that nothing overtakes anything.
+    """
+
+    def __init__(self, terminal: Terminal, term: str, no_colour: bool) -> None:
+        """Write to a terminal of the type term (TERM)."""
+        self.terminal = terminal
+        self.flow = Flow(terminal.blocking)
+        self._modes = termmodes.Tracker()
+        self._term = term
+        self._no_colour = no_colour
+        self._line_start = True
+        self._status = False
+        self._titled = False
+
+    def relay(self, data: bytes) -> None:
+        """Show bytes of ssh's, untouched."""
+        self.clear_status()
+        self._modes.feed(data)
+        self._put(data)
+
+    def line(self, text: str, good: bool = False) -> None:
+        """Show one whole line of kssh's own."""
+        self.clear_status()
+        start = b"" if self._line_start else b"\r\n"
+        self._put(start + self._coloured(text, GREEN if good else "") + b"\r\n")
+
+    def status(self, text: str) -> None:
+        """Show a line of kssh's own in place of the one before; it stays without a line end.
+
+        On a terminal that cannot rewrite a line it is a line like any other.
+        """
+        if self.is_dumb:
+            self.line(text)
+            return
+        start = b"\r" if self._line_start or self._status else b"\r\n"
+        self._put(start + b"\x1b[K" + self._coloured(text, YELLOW) + b"\r", line_start=True)
+        self._status = True
+
+    def clear_status(self, keep: str = "") -> None:
+        """Take the status line away, or leave it behind as a line with another text."""
+        if self._status:
+            self._status = False
+            self._put(b"\x1b[K", line_start=True)
+        if keep:
+            self.line(keep)
+
+    def title(self, text: str) -> None:
+        """Show a text in the window's title, where it disturbs nothing; "" puts the old one back."""
+        if self.is_dumb or self._term.startswith("linux"):
+            return
+        if text:
+            push = b"" if self._titled else b"\x1b[22;2t"
+            self._put(push + b"\x1b]2;" + text.encode("utf-8", "replace") + b"\x07", self._line_start)
+            self._titled = True
+        elif self._titled:
+            self._put(b"\x1b[23;2t", self._line_start)
+            self._titled = False
+
+    def undo_modes(self) -> None:
+        """Take back what the remote side set and can no longer take back itself."""
+        self.title("")
+        undo = self._modes.undo()
+        if undo:
+            self._put(undo, line_start=False)
+
+    def bell(self) -> None:
+        """Ring once."""
+        self._put(b"\a", self._line_start)
+
+    @property
+    def has_status(self) -> bool:
+        """Whether the status line stands on the screen."""
+        return self._status
+
+    @property
+    def is_dumb(self) -> bool:
+        """Whether the terminal cannot rewrite a line."""
+        return self._term in ("", "dumb", "unknown")
+
+    @property
+    def columns(self) -> int:
+        """Width in characters; 80 where the terminal does not know."""
+        return struct.unpack("HHHH", self.terminal.size())[1] or 80
+
+    def drain(self) -> bool:
+        """Write what the terminal takes; return False if it is gone."""
+        return self.flow.drain(self.terminal.fd_out)
+
+    def _put(self, data: bytes, line_start: bool | None = None) -> None:
+        self._line_start = data.endswith(b"\n") if line_start is None else line_start
+        self.flow.put(data)
+        self.drain()
+
+    def _coloured(self, text: str, colour: str) -> bytes:
+        data = text.encode("utf-8", "backslashreplace")
+        if not colour or self._no_colour or not _has_colours(self._term):
+            return data
+        return f"\x1b[{colour}m".encode() + data + b"\x1b[0m"
+
+
+def _has_colours(term: str) -> bool:
+    """Tell whether terminfo knows colours for a terminal type."""
+    import curses  # only once a link has died
+
+    try:
+        curses.setupterm(term)
+    except curses.error:
+        return False
+    return curses.tigetnum("colors") >= 8

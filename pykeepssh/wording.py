@@ -5,11 +5,14 @@ Knows reports and evidence.  Must not know where a line goes, nor decide anythin
 
 from __future__ import annotations
 
+import math
+
 from .errors import printable
 from .evidence import Evidence
 from .kinds import TUNNEL
 from .outcomes import (
     DENIED,
+    ENDED,
     FINISHED,
     GAVE_UP,
     HOST_KEY,
@@ -106,6 +109,89 @@ _WHAT = {
 }
 
 
+def _what(report: Report) -> str:
+    what = _WHAT[report.outcome]
+    if report.session_s is not None and report.outcome == LOST:
+        what += f" after {duration(report.session_s)}"
+    return what
+
+
+def _when(start: int, delay_s: float) -> str:
+    if delay_s == math.inf:
+        return f"nobody answered; retry {start} when Enter is pressed"
+    return f"retry {start} now" if delay_s < 0.05 else f"retry {start} in {duration(delay_s)}"
+
+
+_KEYS = "Enter: now, q: quit"
+
+
+def status(report: Report, host: str, left_s: float | None, columns: int) -> str:
+    """Return the line that stands on a terminal from a link's death to its return.
+
+    report   the RETRY that was told
+    left_s   seconds until the next start, or None while ssh connects
+    columns  what the terminal has; the line is cut to fit into one less
+
+    What tells least goes first when there is no room: the reason is shortened, then left out.
+    """
+    head = f"kssh: {host}: {_what(report)}"
+    if left_s is None:
+        tail = f"; retry {report.start}: connecting"
+    elif left_s == math.inf:
+        tail = "; nobody answered. Enter: try again, q: quit"
+    else:
+        # Whole seconds, rounded up: a countdown ends at 1, not at 0.
+        tail = f"; retry {report.start} in {duration(math.ceil(left_s))}. {_KEYS}"
+    room = columns - 1 - len(head) - len(tail) - len(" ()")
+    reason = report.reason
+    if len(reason) > room:
+        reason = reason[: room - 1] + "…" if room >= _LEAST_REASON else ""
+    text = f"{head} ({reason}){tail}" if reason else head + tail
+    return text if len(text) < columns else text[: max(0, columns - 2)] + "…"
+
+
+_LEAST_REASON = 12
+
+
+def back(report: Report, host: str, dropped: bool) -> str:
+    """Return the line that stands above the new session once a link is back; report is its UP."""
+    text = f"kssh: {host}: back"
+    if report.delay_s is not None:
+        text += f" after {duration(report.delay_s)}"
+    return text + ("; what was typed meanwhile was thrown away" if dropped else "")
+
+
+def level(report: Report, attended: bool) -> str:
+    """Return the LogLevel of a Report: ERROR, INFO, VERBOSE or DEBUG.
+
+    Nothing is said that ssh itself would not have said, until something went wrong.
+    """
+    as_ssh = attended and report.start == 1 and not report.limit
+    if report.event == UP:
+        return "VERBOSE" if as_ssh else "INFO"
+    if report.event == GAVE_UP:
+        return "VERBOSE" if as_ssh and report.outcome != HOST_KEY else "ERROR"
+    if report.event == ENDED:
+        return "VERBOSE" if attended and report.outcome in (FINISHED, LEFT) else "INFO"
+    return "INFO" if report.event == RETRY else "DEBUG"
+
+
+def hook_facts(report: Report) -> dict[str, str]:
+    """Return what a Report tells a hook, as environment variables."""
+    return {
+        "KSSH_EVENT": report.event,
+        "KSSH_OUTCOME": report.outcome,
+        "KSSH_REASON": report.reason,
+        "KSSH_START": str(report.start),
+        "KSSH_DELAY": _number(report.delay_s),
+        "KSSH_SESSION": _number(report.session_s),
+    }
+
+
+def _number(seconds: float | None) -> str:
+    return "" if seconds is None or seconds == math.inf else f"{seconds:.3f}"
+
+
 def line(report: Report, kind: str) -> str:
     """Return the one line that tells a Report, without the host's name in front."""
     if report.event == UP:
@@ -113,15 +199,12 @@ def line(report: Report, kind: str) -> str:
         if report.delay_s is not None:
             return f"{what} again after {duration(report.delay_s)} (start {report.start})"
         return what
-    what = _WHAT[report.outcome]
-    if report.session_s is not None and report.outcome == LOST:
-        what += f" after {duration(report.session_s)}"
+    what = _what(report)
     if report.reason:
         what += f" ({report.reason})"
     if report.event == RETRY:
         assert report.delay_s is not None
-        when = "now" if report.delay_s < 0.05 else f"in {duration(report.delay_s)}"
-        return f"{what}; retry {report.start} {when}"
+        return f"{what}; {_when(report.start, report.delay_s)}"
     if report.event == GAVE_UP:
         starts = "1 start" if report.start == 1 else f"{report.start} starts"
         limit = " (KSSH_MAXSTART)" if report.limit else ""

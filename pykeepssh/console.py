@@ -1,0 +1,177 @@
+"""What a person sees and types between two sessions: status line, countdown, keys.
+
+Knows words and screens.  Must not know what becomes of a link: it is told, and says what a key means.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+
+from . import wording
+from .outcomes import FINISHED, GAVE_UP, LOST, RETRY, UP, Report
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .loop import Loop
+    from .terminal import Screen
+
+# What a key means while there is no session.
+QUIT = "quit"
+RETRY_NOW = "retry now"
+SUSPEND = "suspend"
+NOTHING = "nothing"
+
+_KEYS = {b"\r": RETRY_NOW, b"\n": RETRY_NOW, b"\x03": QUIT, b"\x1a": SUSPEND}
+_LETTERS = {b"q": QUIT, b"Q": QUIT}
+NOTICE_S = 1.0  # a letter sooner than this after a link's death was meant for the session
+STALL_S = 6.0  # an echo that takes longer than this is no slow line any more
+_MOST_HELD_LINES = 50
+_LINE_END = b"\r\n"
+
+# Timers on the loop.
+_COUNTDOWN = "countdown"
+_STALL = "stall"
+
+
+class Console:
+    """The person's side of a link whose session is on a terminal.
+
+    waits  a session is gone and the next is not there: keys are for kssh
+    """
+
+    def __init__(self, screen: Screen, loop: Loop, host: str, bell: bool, stall_notice: bool) -> None:
+        """Show things about a host on a screen; bell and stall_notice are the user's wishes."""
+        self.waits = False
+        self._screen = screen
+        self._loop = loop
+        self._host = host
+        self._bell = bell
+        self._stall_notice = stall_notice
+        self._retry = Report(RETRY)  # what the status line tells
+        self._retry_at = 0.0  # when ssh is started next (monotonic), or infinity
+        self._dead_since = 0.0
+        self._lost_s: float | None = None  # how long the session had lasted that was lost
+        self._connecting = False
+        self._held_lines: list[bytes] = []  # ssh's words about a retry, of use only if it is the last
+        self._dropped = False
+        self._typed_at: float | None = None  # typed, and not a byte came back since
+
+    # -- telling ---------------------------------------------------------------------------------
+
+    def tell(self, report: Report) -> bool:
+        """Show a Report; return whether the person knows it all by now."""
+        if report.event == UP:
+            return self._tell_up(report)
+        if report.outcome == FINISHED:
+            return False
+        self._screen.undo_modes()
+        if report.event == RETRY:
+            self._tell_retry(report)
+            return True
+        self._screen.clear_status()
+        if report.event == GAVE_UP:
+            self._show_held_lines()
+            self._screen.terminal.drop_input = True
+        return False
+
+    def _tell_up(self, report: Report) -> bool:
+        if not self.waits:
+            return False
+        self._screen.line(wording.back(report, self._host, self._dropped), good=True)
+        if self._bell:
+            self._screen.bell()
+        self.waits, self._lost_s, self._dropped = False, None, False
+        self._held_lines.clear()
+        return True
+
+    def _tell_retry(self, report: Report) -> None:
+        now = time.monotonic()
+        if not self.waits:
+            self._dead_since = now
+        if self._lost_s is None:
+            self._lost_s = report.session_s
+        if self._lost_s is not None:
+            report = report._replace(outcome=LOST, session_s=self._lost_s)
+        assert report.delay_s is not None
+        self._retry, self._retry_at = report, now + report.delay_s
+        self.waits, self._connecting = True, False
+        self._held_lines.clear()
+        if report.delay_s:
+            self.show_status()
+
+    def connecting(self) -> None:
+        """ssh was started again."""
+        if self.waits:
+            self._connecting = True
+            if not self._screen.is_dumb:
+                self.show_status()
+
+    def show_status(self) -> None:
+        """Show, in one place, what kssh waits for, and count down; nothing if it does not wait."""
+        if not self.waits:
+            return
+        left_s = None if self._connecting else max(0.0, self._retry_at - time.monotonic())
+        self._screen.status(wording.status(self._retry, self._host, left_s, self._screen.columns))
+        if left_s and left_s != math.inf and not self._screen.is_dumb:
+            self._loop.arm(_COUNTDOWN, left_s % 1.0 or 1.0, self._count_down)  # at the next whole second
+
+    def _count_down(self) -> None:
+        if not self._connecting:
+            self.show_status()
+
+    def settle(self) -> None:
+        """Leave the status line where it is, and what ssh said meanwhile below it: ssh asks something."""
+        if self.waits:
+            if self._screen.has_status:
+                self._screen.clear_status(wording.status(self._retry, self._host, None, self._screen.columns))
+            self._show_held_lines()
+
+    def hold_line(self, line: bytes) -> None:
+        """Keep a line of ssh's about a retry: the status line says what matters of it."""
+        self._held_lines = [*self._held_lines[1 - _MOST_HELD_LINES :], line]
+
+    def _show_held_lines(self) -> None:
+        for line in self._held_lines:
+            self._screen.relay(line + _LINE_END)
+        self._held_lines.clear()
+
+    # -- keys ------------------------------------------------------------------------------------
+
+    def key(self, data: bytes) -> str:
+        """Return what was meant by something typed while there is no session."""
+        meaning = _KEYS.get(data, NOTHING)
+        if time.monotonic() - self._dead_since >= NOTICE_S:
+            meaning = _LETTERS.get(data, meaning)
+        if meaning == NOTHING:
+            self._dropped = True
+        return meaning
+
+    # -- a silent link ---------------------------------------------------------------------------
+
+    def typed(self) -> None:
+        """Something was typed to the session: an answer is due."""
+        if self._typed_at is None:
+            self._typed_at = time.monotonic()
+            if self._stall_notice:
+                self._loop.arm(_STALL, STALL_S, self._show_stall)
+
+    def answered(self) -> None:
+        """Something came from the session."""
+        if self._typed_at is not None:
+            self._typed_at = None
+            self._loop.disarm(_STALL)
+            self._screen.title("")
+
+    def session_gone(self) -> None:
+        """ssh has ended: what was typed and not answered is lost."""
+        if self._typed_at is not None:
+            self._dropped = True
+        self.answered()
+
+    def _show_stall(self) -> None:
+        """Say in the window's title that nothing comes back; it goes with the next byte."""
+        if self._typed_at is not None:
+            silent_s = round(time.monotonic() - self._typed_at)
+            self._screen.title(f"kssh: {self._host}: no answer for {wording.duration(silent_s)}")
+            self._loop.arm(_STALL, 1.0, self._show_stall)

@@ -1,0 +1,4 @@
+class Tracker:
+    def feed(self, data: bytes) -> None: ...
+    def undo(self) -> bytes:
+        return b""
