@@ -37,7 +37,7 @@ FLOORS = (
         "notify",
         "loop",
         "console",
-        "console",
+        "files",
     ),
     ("supervisor", "daemon"),
     ("cli", "ctl"),
