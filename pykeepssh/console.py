@@ -13,6 +13,8 @@ from .outcomes import FINISHED, GAVE_UP, LOST, RETRY, UP, Report
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .loop import Loop
     from .terminal import Screen
 
@@ -25,6 +27,7 @@ NOTHING = "nothing"
 _KEYS = {b"\r": RETRY_NOW, b"\n": RETRY_NOW, b"\x03": QUIT, b"\x1a": SUSPEND}
 _LETTERS = {b"q": QUIT, b"Q": QUIT}
 NOTICE_S = 1.0  # a letter sooner than this after a link's death was meant for the session
+SILENT_S = 1.5  # an echo that takes longer than this may never come
 STALL_S = 6.0  # an echo that takes longer than this is no slow line any more
 _MOST_HELD_LINES = 50
 _LINE_END = b"\r\n"
@@ -40,14 +43,27 @@ class Console:
     waits  a session is gone and the next is not there: keys are for kssh
     """
 
-    def __init__(self, screen: Screen, loop: Loop, host: str, bell: bool, stall_notice: bool) -> None:
-        """Show things about a host on a screen; bell and stall_notice are the user's wishes."""
+    def __init__(
+        self,
+        screen: Screen,
+        loop: Loop,
+        host: str,
+        bell: bool,
+        stall_notice: bool,
+        silent: Callable[[], None],
+    ) -> None:
+        """Show things about a host on a screen.
+
+        bell, stall_notice  the user's wishes
+        silent              is called when something was typed and nothing came back for a while
+        """
         self.waits = False
         self._screen = screen
         self._loop = loop
         self._host = host
         self._bell = bell
         self._stall_notice = stall_notice
+        self._silent = silent
         self._retry = Report(RETRY)  # what the status line tells
         self._retry_at = 0.0  # when ssh is started next (monotonic), or infinity
         self._dead_since = 0.0
@@ -153,8 +169,12 @@ class Console:
         """Something was typed to the session: an answer is due."""
         if self._typed_at is None:
             self._typed_at = time.monotonic()
-            if self._stall_notice:
-                self._loop.arm(_STALL, STALL_S, self._show_stall)
+            self._loop.arm(_STALL, SILENT_S, self._has_stalled)
+
+    def _has_stalled(self) -> None:
+        self._silent()
+        if self._stall_notice:
+            self._loop.arm(_STALL, STALL_S - SILENT_S, self._show_stall)
 
     def answered(self) -> None:
         """Something came from the session."""

@@ -62,6 +62,10 @@ class Loop:
         """Forget a timer; it need not be armed."""
         self._timers.pop(timer, None)
 
+    def is_armed(self, timer: str) -> bool:
+        """Tell whether a timer is armed."""
+        return timer in self._timers
+
     def left_s(self, timer: str) -> float | None:
         """Return the seconds until a timer is due, or None if it is not armed."""
         armed = self._timers.get(timer)

@@ -34,6 +34,7 @@ KILL = "kill"
 LIFETIME = "lifetime"
 
 KILL_AFTER_S = 3.0
+KILL_DEAD_AFTER_S = 1.0  # an ssh whose connection is dead has nothing to say good-bye to
 
 
 # Events.
@@ -86,6 +87,16 @@ class RetryRequested(NamedTuple):
     """Somebody wants a fresh start now: SIGUSR1, SIGHUP without a terminal."""
 
 
+class PathOpened(NamedTuple):
+    """The server can be reached, and ssh is not on its way to it: not started, or its SYN was lost."""
+
+
+class LinkFoundDead(NamedTuple):
+    """ssh's connection is known to be dead before ssh knows it."""
+
+    reason: str
+
+
 class StopRequested(NamedTuple):
     """kssh was told to end by a signal; with a code, it ends with that instead of by the signal."""
 
@@ -102,6 +113,8 @@ Event = Union[
     KillElapsed,
     LifetimeElapsed,
     RetryRequested,
+    PathOpened,
+    LinkFoundDead,
     StopRequested,
 ]
 EVENTS = (
@@ -113,6 +126,8 @@ EVENTS = (
     KillElapsed,
     LifetimeElapsed,
     RetryRequested,
+    PathOpened,
+    LinkFoundDead,
     StopRequested,
 )
 
@@ -165,7 +180,7 @@ class Link(NamedTuple):
 
     session_since  when the running ssh reached its session (monotonic seconds), or None
     end            what kssh ends with once ssh has ended, in STOPPING
-    end_reason     why it does, in words, or "" where whoever stopped it knows
+    end_reason     why ssh was told to end, in words, or "" where whoever asked for it knows
     told_up        UP was told and no DOWN yet
     """
 
@@ -272,6 +287,28 @@ def _stopped(link: Link, why: str = "") -> Report:
     return Report(SAY_ENDED, LEFT, why, link.history.starts)
 
 
+def _waiting_open(link: Link, event: PathOpened) -> Step:
+    link, actions = _spawn(link)
+    return link, (Disarm(DELAY), *actions)
+
+
+def _starting_open(link: Link, event: PathOpened) -> Step:
+    return _restart(link, "its first packets were lost")
+
+
+def _running_dead(link: Link, event: LinkFoundDead) -> Step:
+    if link.session_since is not None and not link.rules.restartable:
+        return link, ()  # ssh will find out, and kssh can do nothing with it sooner
+    return _restart(link, event.reason)
+
+
+def _restart(link: Link, reason: str) -> Step:
+    if 0 < link.rules.maxstart <= link.history.starts:
+        return link, ()
+    link = link._replace(state=RESTARTING, end_reason=reason)
+    return link, (Terminate(), Arm(KILL, KILL_DEAD_AFTER_S))
+
+
 def _end_of(event: StopRequested) -> Exit:
     return Exit(signal=event.signal) if event.code is None else Exit(event.code)
 
@@ -287,6 +324,8 @@ def _waiting_lifetime(link: Link, event: LifetimeElapsed) -> Step:
 
 
 def _running_retry(link: Link, event: RetryRequested) -> Step:
+    if 0 < link.rules.maxstart <= link.history.starts:
+        return link, ()  # the last start that KSSH_MAXSTART allows is not thrown away
     if link.session_since is not None and not link.rules.restartable:
         return link, ()  # promise 1: asking for a restart is not asking to run a command twice
     return link._replace(state=RESTARTING), (Terminate(), Arm(KILL, KILL_AFTER_S))
@@ -324,7 +363,8 @@ def _restarting_exited(link: Link, event: Exited) -> Step:
     if _ended_by_itself(report, event, link.rules):
         link, told = _told_down(link, report)
         return _ended(link, event.ended, (*told, Tell(report._replace(event=SAY_ENDED))))
-    report = report._replace(reason="restart asked for")
+    report = report._replace(reason=link.end_reason or "restart asked for")
+    link = link._replace(end_reason="")
     link, told = _told_down(link, report)
     if 0 < link.rules.maxstart <= link.history.starts:
         told += (Tell(report._replace(event=GAVE_UP, limit=True)),)
@@ -361,14 +401,18 @@ TABLE: dict[tuple[str, type], _Rule] = {
     (STARTING, WentUp): _starting_up,
     (STARTING, Exited): _running_exited,
     (STARTING, RetryRequested): _running_retry,
+    (STARTING, PathOpened): _starting_open,
+    (STARTING, LinkFoundDead): _running_dead,
     (STARTING, StopRequested): _running_stop,
     (STARTING, LifetimeElapsed): _running_lifetime,
     (UP, Exited): _running_exited,
     (UP, RetryRequested): _running_retry,
+    (UP, LinkFoundDead): _running_dead,
     (UP, StopRequested): _running_stop,
     (UP, LifetimeElapsed): _running_lifetime,
     (WAITING, DelayElapsed): _waiting_elapsed,
     (WAITING, RetryRequested): _waiting_retry,
+    (WAITING, PathOpened): _waiting_open,
     (WAITING, StopRequested): _waiting_stop,
     (WAITING, LifetimeElapsed): _waiting_lifetime,
     (RESTARTING, SessionReached): _running_session,

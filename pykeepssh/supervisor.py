@@ -6,6 +6,7 @@ Reads the clock and randomness.  Must not know why an action was chosen.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import random
 import signal
@@ -19,8 +20,10 @@ from . import (
     escapes,
     identity,
     machine,
+    network,
     notify,
     plan as planning,
+    policy,
     program,
     record,
     sshlog,
@@ -31,10 +34,10 @@ from . import (
 from .child import PlainChild, PtyChild
 from .console import QUIT, RETRY_NOW, SUSPEND, Console
 from .errors import STATUS, KsshError, printable
-from .evidence import AUTHENTICATED, LEVELS, SESSION, UNREACHABLE, Evidence, level_and_text, untagged
+from .evidence import AUTHENTICATED, CONNECTED, LEVELS, SESSION, Evidence, level_and_text, untagged
 from .kinds import ATTACH, COMMAND, SHELL, STREAM, TUNNEL
 from .loop import READ, WRITE, Loop
-from .outcomes import DOWN, GAVE_UP, RETRY, UP, Exit, Report
+from .outcomes import DOWN, GAVE_UP, LOST, RETRY, UNREACHABLE, UNRESOLVED, UP, Exit, Report
 from .plan import Plan, Standing
 from .policy import HEALTHY_S, Rules
 from .settings import Settings
@@ -59,7 +62,10 @@ _STOPPING = (
 )
 # A pty hands over what was written to it a moment after its writer has ended.
 _PTY_TAIL_S = 0.05
-_ASSUMED = "assumed up"  # a timer beside the machine's
+# Timers beside the machine's.
+_ASSUMED = "assumed up"
+_OPENED = "path opened"
+_OPENED_S = 0.1
 
 
 def keep(
@@ -118,6 +124,7 @@ class Run:
         self.readable = True  # somebody still has the pty open
         self.started = time.monotonic()
         self.left = False
+        self.connected = False
         self.session = False
         self.up = False
         self.prompted = False  # ssh has asked for something before the session
@@ -171,6 +178,11 @@ class Supervisor:
         )
         self._link = machine.Link(rules)
         self._loop = Loop()
+        self._lookout = network.Lookout(
+            self._loop, self._path_opened, self._network_changed, self._found_dead, random.random
+        )
+        self._server: tuple[str, int] | None = None  # where ssh connected to last, or its first hop
+        self._seen: Evidence | None = None  # of the last run
         self._run: Run | None = None
         self._finish: Exit | None = None
         self._abandoned = False  # a second signal: what the terminal did not take is given up
@@ -217,6 +229,7 @@ class Supervisor:
         self._place.leave()
         self._hook.disown()
         self._log.close()
+        self._lookout.close()
         self._loop.close()
 
     def _take_place(self) -> str | None:
@@ -333,7 +346,7 @@ class Supervisor:
             if self._kind in _ON_TERMINAL:
                 taken.make_raw()
                 wishes = self._settings.bell, self._settings.stall_notice
-                self._console = Console(self._screen, self._loop, self._host, *wishes)
+                self._console = Console(self._screen, self._loop, self._host, *wishes, self._lookout.hint)
         except (OSError, termios.error) as error:
             raise KsshError(f"cannot use the terminal: {printable(str(error))}") from error
 
@@ -534,6 +547,8 @@ class Supervisor:
         level, _ = level_and_text(text)
         if level <= self._user_level:
             self._show_ssh_line(run, os.fsencode(untagged(text)))
+        if run.up and self._kind == TUNNEL and line.startswith(b"debug1: Connection to port "):
+            self._lookout.hint()  # somebody uses a local forward: bytes are on their way
 
     def _show_ssh_line(self, run: Run, line: bytes) -> None:
         """Show a line of ssh's log where the user would have seen it without kssh."""
@@ -553,12 +568,16 @@ class Supervisor:
     def _follow(self, run: Run) -> None:
         """Tell the machine how far ssh has come."""
         seen = run.evidence
+        if seen.phase >= CONNECTED and not run.connected:
+            run.connected = True
+            self._lookout.rest()
         if seen.phase >= AUTHENTICATED and self._kind == TUNNEL and self._screen is not None:
             self._screen.drain()
             self._screen.terminal.restore()  # no prompt follows: Ctrl-C and Ctrl-Z are for kssh again
         if seen.phase == SESSION and not run.session:
             run.session = True
             run.left = False  # an interrupt typed before did not end ssh
+            self._guard(run)
             self._dispatch(machine.SessionReached(time.monotonic()))
         if not run.up and machine.has_gone_up(seen, self._kind, self._remote_forwards):
             run.up = True
@@ -635,6 +654,7 @@ class Supervisor:
         seen = run.evidence if run.channel is not None else None
         run.close()
         self._run = None
+        self._lookout.guard(None, 0)
         if self._kind == TUNNEL and self._screen is not None:
             self._screen.drain()
             self._screen.terminal.restore()
@@ -646,7 +666,56 @@ class Supervisor:
         now = time.monotonic()
         if self._down_since is None:
             self._down_since = now
+        self._seen = seen
         self._dispatch(machine.Exited(now, ended, seen, left, random.random(), unanswered))
+
+    # -- the network -----------------------------------------------------------------------------
+
+    def _guard(self, run: Run) -> None:
+        """Look after the connection of a session, and remember where it goes."""
+        if run.evidence.shared:
+            return  # the connection is another ssh's
+        pids, place = [run.child.pid], run.evidence.address
+        if place is None:
+            if planning.first_value(self._configuration, "proxyjump", "none") == "none":
+                return  # a ProxyCommand goes ways of its own
+            import psutil  # 20 ms, only where another ssh makes the connection
+
+            pids = [child.pid for child in psutil.Process(run.child.pid).children(recursive=True)]
+        flow = network.flow_of(pids, place)
+        if flow is not None:
+            self._server = flow.remote, flow.remote_port
+            self._lookout.guard(flow, 2 if self._kind == TUNNEL else 3)
+
+    def _look_out(self, report: Report) -> None:
+        """Look for a way back for as long as there is none."""
+        knocks = policy.worth_knocking(report.outcome, self._seen)
+        # A session that was lost is started again at once; should the path be dead, that ssh will
+        # sit on a lost packet while a knock each second finds out first that the path is back.
+        if report.outcome == LOST and report.delay_s == 0:
+            knocks = True
+        if report.delay_s != math.inf and report.outcome in (LOST, UNREACHABLE, UNRESOLVED):
+            address = self._seen.address if self._seen is not None else None
+            self._lookout.wait((self._server or address) if knocks else None)
+
+    def _path_opened(self) -> None:
+        run = self._run
+        if run is None:
+            self._dispatch(machine.PathOpened())
+        elif not run.connected:
+            # This ssh may be told of the same good news any moment.
+            self._loop.arm(_OPENED, _OPENED_S, self._still_not_connected)
+
+    def _still_not_connected(self) -> None:
+        if self._run is not None and not self._run.connected:
+            self._dispatch(machine.PathOpened())
+
+    def _network_changed(self) -> None:
+        if self._run is None:
+            self._dispatch(machine.RetryRequested())
+
+    def _found_dead(self, why: str) -> None:
+        self._dispatch(machine.LinkFoundDead(why))
 
     # -- the machine -----------------------------------------------------------------------------
 
@@ -686,6 +755,10 @@ class Supervisor:
             self._down_since = None
         if report.reason:
             self._reason = report.reason
+        if report.event == RETRY:
+            self._look_out(report)
+        elif report.event == UP:
+            self._lookout.rest()
         shown = self._console is not None and self._console.tell(report)
         if report.event == UP and self._back is not None:
             self._go_to_background()  # first: cron would mail what its command prints
