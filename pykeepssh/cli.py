@@ -103,7 +103,10 @@ def _supervise(
     """Keep a link until it ends; return kssh's exit status, or die of the signal that ended it."""
     from . import daemon, supervisor
 
-    # As ssh does at its start: a pipe that somebody left open to us would never see its end.
+    # As ssh does at its start: what is closed of 0 to 2 must not become a file of ours, and a pipe
+    # that somebody left open to us would never see its end.
+    while os.open(os.devnull, os.O_RDWR) <= 2:
+        pass
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))
 
     def serve(back: daemon.Back | None) -> Exit:

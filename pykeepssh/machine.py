@@ -366,9 +366,6 @@ def _restarting_exited(link: Link, event: Exited) -> Step:
     report = report._replace(reason=link.end_reason or "restart asked for")
     link = link._replace(end_reason="")
     link, told = _told_down(link, report)
-    if 0 < link.rules.maxstart <= link.history.starts:
-        told += (Tell(report._replace(event=GAVE_UP, limit=True)),)
-        return _ended(link, _status(event.ended, True), told)
     told += (Tell(report._replace(event=RETRY, start=link.history.starts + 1, delay_s=0.0)),)
     link, actions = _spawn(link)
     return link, (Disarm(KILL), *told, *actions)

@@ -21,6 +21,7 @@ from pykeepssh.machine import (
     IDLE,
     KILL,
     KILL_AFTER_S,
+    KILL_DEAD_AFTER_S,
     LIFETIME,
     RESTARTING,
     STARTING,
@@ -40,6 +41,8 @@ from pykeepssh.machine import (
     KillElapsed,
     LifetimeElapsed,
     Link,
+    LinkFoundDead,
+    PathOpened,
     RetryRequested,
     SessionReached,
     Spawn,
@@ -139,6 +142,8 @@ SAMPLES: dict[type, Event] = {
     KillElapsed: KillElapsed(),
     LifetimeElapsed: LifetimeElapsed(),
     RetryRequested: RetryRequested(),
+    PathOpened: PathOpened(),
+    LinkFoundDead: LinkFoundDead("local address 10.0.0.1 is gone"),
     StopRequested: StopRequested(15),
 }
 LINKS = {
@@ -157,14 +162,18 @@ NEXT = {
     (STARTING, WentUp): UP,
     (STARTING, Exited): WAITING,
     (STARTING, RetryRequested): RESTARTING,
+    (STARTING, PathOpened): RESTARTING,
+    (STARTING, LinkFoundDead): RESTARTING,
     (STARTING, StopRequested): STOPPING,
     (STARTING, LifetimeElapsed): STOPPING,
     (UP, Exited): STARTING,
     (UP, RetryRequested): RESTARTING,
+    (UP, LinkFoundDead): RESTARTING,
     (UP, StopRequested): STOPPING,
     (UP, LifetimeElapsed): STOPPING,
     (WAITING, DelayElapsed): STARTING,
     (WAITING, RetryRequested): STARTING,
+    (WAITING, PathOpened): STARTING,
     (WAITING, StopRequested): ENDED,
     (WAITING, LifetimeElapsed): ENDED,
     (RESTARTING, SessionReached): RESTARTING,
@@ -438,12 +447,8 @@ ENDS: dict[str, tuple[Rules, list[Event], Exit]] = {
     ),
     "at the limit": (rules(maxstart=1), [exited(found=REFUSED)], FAILED),
     "at the limit never success": (rules(maxstart=1), [exited(60.0, Exit(0))], FAILED),
-    "at the limit of a restart never success": (
-        rules(maxstart=1),
-        [SessionReached(0.0), RetryRequested(), exited(60.0, Exit(0))],
-        FAILED,
-    ),
     "the signal that stopped kssh": (rules(), [StopRequested(15), exited(1.0, Exit(0))], Exit(signal=15)),
+    "a code in place of a signal": (rules(), [exited(found=REFUSED), StopRequested(2, 255)], FAILED),
     "the signal, while it waits": (rules(), [exited(found=REFUSED), StopRequested(2)], Exit(signal=2)),
     "the signal, while it restarts": (
         rules(),
@@ -489,6 +494,37 @@ def test_ssh_is_asked_to_end_and_then_made_to(event: Event, up: bool) -> None:
     link, actions = after(*begin, event)
     assert actions == [Terminate(), Arm(KILL, KILL_AFTER_S)]
     assert step(link, KillElapsed()) == (link, (Kill(),))
+
+
+@pytest.mark.parametrize("event", [RetryRequested(), PathOpened(), LinkFoundDead("gone")])
+def test_the_last_start_that_is_allowed_is_not_thrown_away(event: Event) -> None:
+    link, _ = after(link=Link(rules(maxstart=1)))
+    assert step(link, event) == (link, ())
+
+
+# -- the network ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("event", [PathOpened(), LinkFoundDead("gone")])
+def test_an_ssh_on_a_dead_path_gives_way_at_once(event: Event) -> None:
+    link, actions = after(event)
+    assert actions == [Terminate(), Arm(KILL, KILL_DEAD_AFTER_S)]
+    _, actions = step(link, exited(found=REFUSED))
+    assert delay(actions) == 0.0
+
+
+def test_a_dead_link_says_why() -> None:
+    link, _ = after(SessionReached(0.0), WentUp(), LinkFoundDead("local address 10.0.0.1 is gone"))
+    link, actions = step(link, exited(60.0, Exit(0)))
+    assert told(actions) == [(DOWN, LOST), (RETRY, LOST)]
+    assert {a.report.reason for a in actions if isinstance(a, Tell)} == {"local address 10.0.0.1 is gone"}
+    _, actions = step(step(link, RetryRequested())[0], exited(61.0, Exit(0)))
+    assert {a.report.reason for a in actions if isinstance(a, Tell)} == {"restart asked for"}
+
+
+def test_a_dead_link_of_a_command_is_left_to_ssh() -> None:
+    link, _ = after(SessionReached(0.0), WentUp(), kind=COMMAND)
+    assert step(link, LinkFoundDead("gone")) == (link, ())
 
 
 # -- nothing runs twice ------------------------------------------------------------------------------
@@ -702,6 +738,10 @@ class Life(RuleBasedStateMachine):
     @rule()
     def somebody_wants_a_restart(self) -> None:
         self.happen(RetryRequested())
+
+    @rule(event=st.sampled_from([PathOpened(), LinkFoundDead("gone")]))
+    def the_network_tells(self, event: Event) -> None:
+        self.happen(event)
 
     @precondition(lambda self: self.starts)
     @rule(signum=st.sampled_from([1, 2, 15]))
