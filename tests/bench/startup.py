@@ -3,7 +3,8 @@
 """What "kssh host true" costs over "ssh host true", beside what Python itself costs.
 
 Runs "python -c pass", "ssh host true" and "kssh host true" in turn against an sshd on this machine,
-all with the Python of one environment, and prints the medians.  The goal is an overhead of at most
+all with the Python of one environment, and prints the medians; the overhead is the median over the
+rounds of kssh's time less ssh's.  The goal is an overhead of at most
 1.6 times "python -c pass".
 """
 
@@ -37,15 +38,24 @@ def run_ms(command: list[str], env: dict[str, str]) -> float:
     return took_ms
 
 
-def medians_ms(commands: dict[str, list[str]], rounds: int, env: dict[str, str]) -> dict[str, float]:
-    """Return the median of each command, run in turn so that the machine's mood meets all alike."""
+def times_ms(commands: dict[str, list[str]], rounds: int, env: dict[str, str]) -> dict[str, list[float]]:
+    """Return the times of each command, run in turn so that the machine's mood meets all alike."""
     took: dict[str, list[float]] = {name: [] for name in commands}
     for round_ in range(rounds + 2):
         for name, command in commands.items():
             took_ms = run_ms(command, env)
             if round_ >= 2:  # the first ones fill the caches
                 took[name].append(took_ms)
-    return {name: statistics.median(values) for name, values in took.items()}
+    return took
+
+
+def median_and_limits(values: list[float]) -> tuple[float, float, float]:
+    """Return the median and its 95 % confidence interval, by order statistics."""
+    ordered = sorted(values)
+    half = len(ordered) / 2
+    reach = 0.98 * len(ordered) ** 0.5
+    low, high = max(0, int(half - reach)), min(len(ordered) - 1, int(half + reach))
+    return statistics.median(ordered), ordered[low], ordered[high]
 
 
 def main() -> int:
@@ -66,7 +76,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="startup-") as folder, Sshd(Path(folder) / "sshd") as sshd:
         to_host = ["-F", str(sshd.config), "t"]
         modules = "pykeepssh.cli, pykeepssh.plan"
-        took = medians_ms(
+        times = times_ms(
             {
                 "python -c pass": [python, "-c", "pass"],
                 "ssh host true": [need("ssh"), *to_host, "true"],
@@ -77,13 +87,17 @@ def main() -> int:
             given.n,
             env,
         )
+    took = {name: statistics.median(values) for name, values in times.items()}
     for name, value in took.items():
         print(f"{value:7.1f} ms  {name}")
     bare = took["python -c pass"]
-    overhead = took["kssh host true"] - took["ssh host true"]
+    # Of each round, what kssh took more than ssh: the network's moods are larger than the difference.
+    pairs = zip(times["kssh host true"], times["ssh host true"])
+    overhead, low, high = median_and_limits([with_ - without for with_, without in pairs])
     imports = took["python -c 'import …'"] - bare
     rest = overhead - bare - imports - took["ssh -G host"]
-    print(f"{overhead:7.1f} ms  overhead of kssh: {overhead / bare:.2f} × python -c pass (goal: {GOAL})")
+    print(f"{overhead:7.1f} ms  overhead of kssh ({low:.1f} to {high:.1f} with 95 % confidence)")
+    print(f"{overhead / bare:7.2f}     times python -c pass (goal: {GOAL})")
     print(f"{bare:7.1f} ms    of that Python's start and end")
     print(f"{imports:7.1f} ms    importing {modules}")
     print(f"{took['ssh -G host']:7.1f} ms    ssh -G, which runs beside a part of the imports")
