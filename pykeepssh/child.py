@@ -9,7 +9,6 @@ import contextlib
 import fcntl
 import os
 import signal
-import subprocess
 import termios
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -159,7 +158,8 @@ class PlainChild:
 
     def __init__(self, path: str, words: Sequence[str], environment: dict[bytes, bytes]) -> None:
         """Start ssh.  Raises KsshError if it cannot be run."""
-        import ctypes  # 2 ms and 1 MB that a pty does not need
+        import ctypes  # 2 ms and 1 MB that a pty does not need, and as much again:
+        import subprocess
 
         libc = ctypes.CDLL(None)
 

@@ -80,8 +80,6 @@ def _run(words: list[str]) -> int:
     standing = _standing()
     output, status = question.answer()
     configuration = effective.parse_configuration(output) if status == 0 and output else None
-    if configuration is not None and _debian_interval(configuration):
-        configuration = _without_batch_mode(path, line, configuration)
     plan = planning.make(line, configuration, settings, standing)
     if status not in (0, None) and (standing.attended or plan.kind != TUNNEL):
         program.become(path, words)  # ssh refuses its configuration or an option: it says why
@@ -179,21 +177,3 @@ def _can_ask() -> bool:
     if require == "never" or not get("SSH_ASKPASS"):
         return False
     return require in ("force", "prefer") or bool(get("DISPLAY") or get("WAYLAND_DISPLAY"))
-
-
-def _debian_interval(configuration: dict[str, list[str]]) -> bool:
-    """Tell whether ServerAliveInterval may be Debian's own: it sets 300 under BatchMode=yes."""
-    return configuration.get("batchmode") == ["yes"] and configuration.get("serveraliveinterval") == ["300"]
-
-
-def _without_batch_mode(
-    path: str, line: CommandLine, configuration: dict[str, list[str]]
-) -> dict[str, list[str]]:
-    """Return the configuration with the interval that the user set, not the one Debian adds."""
-    environment = program.environment_for(path, os.environb)
-    output, status = effective.ask_configuration(path, line, environment, ["BatchMode=no"]).answer()
-    if status == 0:
-        asked = effective.parse_configuration(output)
-        interval = asked.get("serveraliveinterval", ["0"])
-        return {**configuration, "serveraliveinterval": interval}
-    return configuration

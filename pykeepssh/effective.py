@@ -80,14 +80,13 @@ def _pipe() -> tuple[int, int]:
     return high[0], high[1]
 
 
-def ask_configuration(
-    path: str, line: CommandLine, environment: Mapping[bytes, bytes], first: Sequence[str] = ()
-) -> Question:
-    """Ask for the configuration in force for a command line; first are extra "-o" keywords.
+def ask_configuration(path: str, line: CommandLine, environment: Mapping[bytes, bytes]) -> Question:
+    """Ask for the configuration in force for a command line.
 
     -E and -y stay out: an error would be written twice where the user wanted it once.
     """
-    words = ["-G", *(word for keyword in first for word in ("-o", keyword))]
+    # Under BatchMode=yes Debian's ssh sets ServerAliveInterval to 300 where the user set none.
+    words = ["-G", "-o", "BatchMode=no"]
     for option in line.options:
         if option.letter not in "Ey":
             words.append("-" + option.letter)

@@ -88,7 +88,8 @@ class Evidence:
                      or the shared master handed its status on
     session_refused  the server would not open the session or run the request, or connect for -W
     shared           this ssh is a client of a shared master
-    asked_to_end     a master was told to end ("ssh -O exit")
+    asked_to_end     a master was told to end ("ssh -O exit"), or one without a session of its own to
+                     take no more clients ("ssh -O stop"), after which it ends with the last of them
     timed_out        the keepalive gave up
     killed_by        signal number that ssh says ended it, or None
     cause            why it failed before a session, or None
@@ -275,6 +276,10 @@ def _killed(seen: Evidence, match: re.Match[str]) -> None:
     seen.killed_by = int(match[1])
 
 
+def _stopped_listening(seen: Evidence, match: re.Match[str]) -> None:
+    seen.asked_to_end = seen.asked_to_end or seen._session_channel is None
+
+
 # The signals that a shared master's client handles (mux.c), as strsignal(3) begins to name them.
 _SIGNALS = {"Hangup": 1, "Interrupt": 2, "Terminated": 15}
 
@@ -307,6 +312,7 @@ _DEBUG_ROWS: tuple[_Row, ...] = (
     (r"Received exit status from master ", _fact("command_ended")),
     (r"Exiting on signal:? (Hangup|Interrupt|Terminated|\d{1,2}\b)", _client_killed),
     (r"(?:\w+: )?channel \d+: terminate request", _fact("asked_to_end")),
+    (r"(?:\w+: )?channel \d+: stop listening", _stopped_listening),
 )
 
 # Lines without "debugN:".

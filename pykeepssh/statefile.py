@@ -11,7 +11,6 @@ import os
 import pwd
 import socket
 import stat
-import tempfile
 import time
 
 from .errors import BadValue, KsshError, printable
@@ -53,16 +52,40 @@ def state_directory(wanted: str) -> tuple[str, str | None]:
         return _private_directory(usual), None
     except OSError as error:
         why = f"cannot use {printable(usual)}: {error.strerror}"
-    other = os.path.join(tempfile.gettempdir(), f"kssh-{os.getuid()}")
+    other = os.path.join(temporary_folder(), f"kssh-{os.getuid()}")
     try:
         return _private_directory(other), f"{why}; using {printable(other)}"
     except OSError as error:
         raise KsshError(f"{why}; nor {printable(other)}: {error.strerror}; set KSSH_STATE_DIR") from error
 
 
+def temporary_folder() -> str:
+    """Return TMPDIR if it can be used, else /tmp."""
+    path = os.environ.get("TMPDIR", "")
+    return path if path.startswith("/") and os.access(path, os.W_OK | os.X_OK) else "/tmp"
+
+
+def process_started() -> float:
+    """Return when this process started, in epoch seconds, as psutil's create_time() tells it to others.
+
+    psutil itself would stay in the memory of every link with 4 MB; on Linux it computes the same
+    from two lines of proc(5).
+    """
+    try:
+        with open("/proc/self/stat", "rb") as file:
+            ticks = int(file.read().rpartition(b")")[2].split()[19])  # starttime
+        with open("/proc/stat", "rb") as file:
+            booted = next(int(line.split()[1]) for line in file if line.startswith(b"btime "))
+    except (OSError, StopIteration):
+        import psutil
+
+        return psutil.Process().create_time()
+    return ticks / os.sysconf("SC_CLK_TCK") + booted
+
+
 def _private_directory(path: str) -> str:
     os.makedirs(path, mode=0o700, exist_ok=True)
-    found = os.lstat(path) if path.startswith(tempfile.gettempdir()) else os.stat(path)
+    found = os.lstat(path) if path.startswith(temporary_folder()) else os.stat(path)
     if not stat.S_ISDIR(found.st_mode):
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
     if found.st_uid != os.getuid() or not os.access(path, os.W_OK | os.X_OK):

@@ -12,7 +12,6 @@ import random
 import signal
 import termios
 import time
-import traceback
 from collections.abc import Callable, Sequence
 
 from . import (
@@ -98,6 +97,8 @@ def keep(
             supervisor.close()
         _complain(f"internal error: {type(error).__name__}: {printable(str(error))}")
         if settings.loglevel == "DEBUG":
+            import traceback  # 5 ms and 1 MB, only for a fault of ours
+
             traceback.print_exc()
     finally:
         if supervisor is not None:
@@ -199,7 +200,7 @@ class Supervisor:
         self._place = statefile.Place()
         self._recorded = ("", 0)
         self._since = time.time()
-        self._pid_started = 0.0
+        self._pid_started = statefile.process_started()
 
     # -- life ------------------------------------------------------------------------------------
 
@@ -809,7 +810,7 @@ class Supervisor:
                     "destination": self._host,
                     "machine": statefile.machine(),
                     "pid": os.getpid(),
-                    "pid_started": self._process_started(),
+                    "pid_started": self._pid_started,
                     "ssh_pid": self._run.child.pid if self._run is not None else None,
                     "state": state,
                     "since": self._since,
@@ -827,13 +828,6 @@ class Supervisor:
     def _next_wall(self) -> float | None:
         left_s = self._loop.left_s(machine.DELAY)
         return None if left_s is None else time.time() + left_s
-
-    def _process_started(self) -> float:
-        if not self._pid_started:
-            import psutil  # 20 ms, spent while ssh shakes hands
-
-            self._pid_started = psutil.Process().create_time()
-        return self._pid_started
 
 
 _TIMERS: dict[str, machine.Event] = {

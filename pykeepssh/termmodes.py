@@ -38,6 +38,7 @@ PRIVATE_MODES = {
     2027: (OFF, HARD),  # grapheme clusters
     2031: (OFF, HARD),  # light and dark are reported
     2048: (OFF, HARD),  # sizes are reported
+    7727: (OFF, HARD),  # mintty: the escape key is told apart
     1: (OFF, SOFT),  # application cursor keys
     4: (OFF, HARD),  # smooth scrolling
     5: (OFF, HARD),  # reverse video

@@ -59,7 +59,9 @@ def reason(outcome: str, ended: Exit, seen: Evidence | None, session: bool) -> s
     session tells whether the session phase was reached.  Nothing has to be explained about a
     remote command that ended, or a person who left.
     """
-    if outcome == LEFT or (outcome == FINISHED and seen is not None and seen.command_ended):
+    if outcome == LEFT:
+        return ""
+    if outcome == FINISHED and seen is not None and (seen.command_ended or seen.asked_to_end):
         return ""
     if seen is not None:
         if outcome == PORT_HELD_REMOTE:
