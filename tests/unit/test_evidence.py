@@ -291,6 +291,22 @@ OTHER_VERSIONS: dict[str, tuple[list[str], dict[str, object]]] = {
         ["debug2: process_mux_terminate: channel 1: terminate request"],
         {"asked_to_end": True},
     ),
+    "a tunnel's master is told to take no more clients": (
+        [
+            "debug1: Entering interactive session.",
+            "debug1: channel 2: new session [client-session] (inactive timeout: 0)",
+            "debug1: mux_master_process_stop_listening: channel 1: stop listening",
+        ],
+        {"phase": SESSION, "asked_to_end": True},
+    ),
+    "a shell's master is told so, and its shell goes on": (
+        [
+            "debug1: channel 1: new session [client-session] (inactive timeout: 0)",
+            "debug1: Entering interactive session.",
+            "debug1: mux_master_process_stop_listening: channel 0: stop listening",
+        ],
+        {"phase": SESSION},
+    ),
     "7.4: denied": (["Permission denied (publickey,password)."], {"cause": DENIED}),
     "unreadable password": (["Authentication failed."], {"cause": DENIED}),
     "7.4: no host": (['ssh: Could not resolve host "x"'], {"cause": UNRESOLVED}),
