@@ -485,8 +485,11 @@ case "$1" in
     echo "forkafterauthentication $fork"
     exit 0 ;;
 esac
-start=1
+start=
+[ -e "$here/last" ] && read -r start <"$here/last"
+start=${start:-1}
 until mkdir "$here/starts/$start.taken" 2>/dev/null; do start=$((start + 1)); done
+echo "$start" >"$here/last"
 printf '%s\\0' "$$" "$@" >"$here/starts/$start.new"
 mv "$here/starts/$start.new" "$here/starts/$start"
 log=

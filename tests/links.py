@@ -51,6 +51,7 @@ FINISH = (
 )
 LOSE = "log 'debug1: channel 0: free: client-session, nchannels 1' 'debug1: Exit status -1'; exit 255\n"
 REFUSE = "log 'ssh: connect to host 127.0.0.1 port 22: Connection refused'; exit 255\n"
+PORT_REFUSED = SESSION + "log 'Error: remote port forwarding failed for listen port 2222'; exit 255\n"
 STAY = "exec sleep 600\n"  # in ssh's place, so that a signal for ssh ends it
 
 PROMPT = re.compile(rb"[$#] ")  # of the remote shell, whoever it is for
