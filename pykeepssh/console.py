@@ -26,7 +26,8 @@ NOTHING = "nothing"
 
 _KEYS = {b"\r": RETRY_NOW, b"\n": RETRY_NOW, b"\x03": QUIT, b"\x1a": SUSPEND}
 _LETTERS = {b"q": QUIT, b"Q": QUIT}
-NOTICE_S = 1.0  # a letter sooner than this after a link's death was meant for the session
+# A letter sooner than this after a link's death was meant for the session, unless it stays alone.
+NOTICE_S = 1.0
 SILENT_S = 1.5  # an echo that takes longer than this may never come
 STALL_S = 6.0  # an echo that takes longer than this is no slow line any more
 _MOST_HELD_LINES = 50
@@ -34,6 +35,7 @@ _LINE_END = b"\r\n"
 
 # Timers on the loop.
 _COUNTDOWN = "countdown"
+_ALONE = "a letter alone"
 _STALL = "stall"
 
 
@@ -51,11 +53,13 @@ class Console:
         bell: bool,
         stall_notice: bool,
         silent: Callable[[], None],
+        quit_: Callable[[], None],
     ) -> None:
         """Show things about a host on a screen.
 
         bell, stall_notice  the user's wishes
         silent              is called when something was typed and nothing came back for a while
+        quit_               is called when a letter that key() did not trust turns out to mean QUIT
         """
         self.waits = False
         self._screen = screen
@@ -64,6 +68,7 @@ class Console:
         self._bell = bell
         self._stall_notice = stall_notice
         self._silent = silent
+        self._quit = quit_
         self._retry = Report(RETRY)  # what the status line tells
         self._retry_at = 0.0  # when ssh is started next (monotonic), or infinity
         self._dead_since = 0.0
@@ -157,11 +162,19 @@ class Console:
     def key(self, data: bytes) -> str:
         """Return what was meant by something typed while there is no session."""
         meaning = _KEYS.get(data, NOTHING)
-        if time.monotonic() - self._dead_since >= NOTICE_S:
-            meaning = _LETTERS.get(data, meaning)
-        if meaning == NOTHING:
+        left_s = self._dead_since + NOTICE_S - time.monotonic()
+        self._loop.disarm(_ALONE)
+        if data in _LETTERS:
+            if left_s <= 0:
+                return _LETTERS[data]
+            self._loop.arm(_ALONE, left_s, self._was_alone)
+        elif meaning == NOTHING:
             self._dropped = True
         return meaning
+
+    def _was_alone(self) -> None:
+        if self.waits:
+            self._quit()
 
     # -- a silent link ---------------------------------------------------------------------------
 

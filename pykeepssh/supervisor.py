@@ -347,7 +347,9 @@ class Supervisor:
             if self._kind in _ON_TERMINAL:
                 taken.make_raw()
                 wishes = self._settings.bell, self._settings.stall_notice
-                self._console = Console(self._screen, self._loop, self._host, *wishes, self._lookout.hint)
+                self._console = Console(
+                    self._screen, self._loop, self._host, *wishes, self._lookout.hint, self._quit
+                )
         except (OSError, termios.error) as error:
             raise KsshError(f"cannot use the terminal: {printable(str(error))}") from error
 
@@ -429,11 +431,14 @@ class Supervisor:
 
     def _typed_while_waiting(self, meaning: str) -> None:
         if meaning == QUIT:
-            self._dispatch(machine.StopRequested(signal.SIGINT, STATUS))
+            self._quit()
         elif meaning == SUSPEND:
             self._suspend()
         elif meaning == RETRY_NOW and self._run is None:
             self._dispatch(machine.RetryRequested())
+
+    def _quit(self) -> None:
+        self._dispatch(machine.StopRequested(signal.SIGINT, STATUS))
 
     def _drain_to_ssh(self) -> None:
         if self._run is not None and self._run.child.fd is not None:
