@@ -4,8 +4,7 @@
 
 Runs "python -c pass", "ssh host true" and "kssh host true" in turn against an sshd on this machine,
 all with the Python of one environment, and prints the medians; the overhead is the median over the
-rounds of kssh's time less ssh's.  The goal is an overhead of at most
-1.6 times "python -c pass".
+rounds of kssh's time less ssh's.  The goal is an overhead of at most 1.6 times "python -c pass".
 """
 
 from __future__ import annotations
