@@ -108,9 +108,9 @@ _OSC_TEXT = rb"[^\x07\x18\x1a\x1b]{0,%d}(?:\x07|\x1b\\)" % _MAX_OSC
 # What moves the cursor or paints is passed over without a step of Python; so is what colours (SGR, G0,
 # hyperlinks): there the last one counts, and _paint() finds it.
 _TOKEN = (
-    rb"\x1b(?!\[" + _PARAMETERS + rb"[@-gi-km-qv-~]|\([0-~]|\]8;" + _OSC_TEXT + rb")(?:"
+    rb"\x1b(?!\[" + _PARAMETERS + rb"[@-gi-km-qv-~]|\([0-~]|\\|\]8;" + _OSC_TEXT + rb")(?:"
     rb"\[([<-?]?)(" + _PARAMETERS + rb")([ -/]{0,4})([@-~])"
-    rb"|([ -/]{0,4})([0-OQ-WYZ\\`-jl-~])"
+    rb"|([ -/]{0,4})([0-OQ-WYZ`-jl-~])"
     rb"|\](P[0-9A-Fa-f]{7}|R|" + _OSC_TEXT + rb")"
     rb")?"
 )
@@ -154,10 +154,10 @@ class Tracker:
             self._rest = b""
         position = 0
         while True:
-            if self._string is not None:
-                position = self._follow_string(data, position)
-                if self._string is not None:
+            while self._string is not None:
+                if position == len(data):
                     return
+                position = self._follow_string(data, position)
             position = self._follow(data, position)
             if self._string is None:
                 return
@@ -286,12 +286,13 @@ class Tracker:
     def _end_string(self, end: bytes) -> None:
         """Leave a string; where others give it up, kitty and tmux may stay in it until ST."""
         string, self._string = self._string, None
-        if end not in (ST, b"\x07"):
-            self._open = True
-        elif string == b"]":
-            self._command(bytes(self._head) + end)
-        else:
+        if end == ST:
             self._open = False
+        elif end != b"\x07":
+            self._open = True
+            return
+        if string == b"]":
+            self._command(bytes(self._head) + end)
 
     # The functions.
 
@@ -358,9 +359,6 @@ class Tracker:
         self._attributes = 0
         self._saved[self._screen] = None
 
-    def _terminate(self, values: bytes, final: bytes) -> None:
-        self._open = False
-
     def _shift(self, values: bytes, final: bytes) -> None:
         self._shifted = True
 
@@ -378,9 +376,11 @@ class Tracker:
             self._region = top > 1 or (bottom > 0 and not 0 < self.rows <= bottom)
 
     def _paint(self, data: bytes, start: int, end: int) -> None:
-        """Take in what colours among bytes outside of strings."""
+        """Take in what colours among bytes outside of strings, and ST."""
         if data.find(ESC, start, end) < 0:
             return
+        if self._open and data.find(ST, start, end) >= 0:
+            self._open = False
         at = data.rfind(b"\x1b(", start, end)
         if at >= 0:
             self._designate(b"(", data[at + 2 : at + 3])
@@ -452,8 +452,8 @@ class Tracker:
             self._others[b"console palette"] = OSC + b"R" + ST
             return
         number, *values = text[: -2 if text.endswith(ST) else -1].split(b";")
-        if number == b"8":
-            self._link = any(values[1:])
+        if number == b"8" and values:
+            self._link = values[1:] not in ([], [b""])
         elif number == b"9" and values[:1] == [b"4"]:
             self._note(self._others, b"9", values[1:2] not in ([], [b"0"]), OSC + b"9;4;0" + ST)
         elif number == b"4":
@@ -571,7 +571,6 @@ _FUNCTIONS: dict[bytes, Callable[[Tracker, bytes, bytes], None]] = {
     b"c": Tracker._hard_reset,
     b"n": Tracker._shift,
     b"o": Tracker._shift,
-    b"\\": Tracker._terminate,
     b"[?h": Tracker._switch_private_modes,
     b"[?l": Tracker._switch_private_modes,
     b"[h": Tracker._switch_ansi_modes,

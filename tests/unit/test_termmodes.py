@@ -1,0 +1,361 @@
+"""What the remote side sets is taken back, exactly; judged by tables, by pyte and by a model of its own."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pyte
+import pytest
+from hypothesis import example, given, strategies as st
+
+from pykeepssh.termmodes import ANSI_MODES, PRIVATE_MODES, Tracker
+
+ROWS = 24
+RECORDINGS = sorted((Path(__file__).parent / "data").glob("*.bin"))
+
+
+def undo_of(*chunks: bytes, rows: int = 0) -> bytes:
+    tracker = Tracker(rows)
+    for chunk in chunks:
+        tracker.feed(chunk)
+    return tracker.undo()
+
+
+# What was written, with \e for ESC | what takes it back.
+UNDONE = {
+    "nothing": ("", ""),
+    "plain text": ("hello\r\n\a\t", ""),
+    "moving and erasing": (r"\e[H\e[2J\e[3;4H\e[K\eM\e[5n\e[c\e[6n\e[?u\e[>c\e[>q\e[?1$p\eD\eE\eH\e#8", ""),
+    "unknown modes": (r"\e[?9999h\e[99h\e[?3h\e[?1007h\e[?1034h\e[?h\e[h", ""),
+    "several at once": (r"\e[?1002;1006;25l\e[?1002;1006h", r"\e[?1002l\e[?1006l\e[?25h"),
+    "set twice": (r"\e[?2004h\e[?2004h", r"\e[?2004l"),
+    "mode and its opposite": (r"\e[?1000h\e[?1000l\e[?25l\e[?25h", ""),
+    "on by default": (r"\e[?7l\e[?25l", r"\e[?7h\e[?25h"),
+    "on by default, set": (r"\e[?7h\e[?25h", ""),
+    "insert": (r"\e[4h", r"\e[4l"),
+    "local echo": (r"\e[12l", r"\e[12h"),
+    "keypad": (r"\e=", r"\e>"),
+    "keypad by mode": (r"\e[?66h", r"\e>"),
+    "keypad, taken back": (r"\e=\e[?66l\e[?66h\e>", ""),
+    "synchronized output first": (r"\e[?1000h\e[1m\e[?2026h", r"\e[?2026l\e[0m\e[?1000l"),
+    # screens
+    "1049": (r"\e[?1049h", r"\e[?1049l"),
+    "1047": (r"\e[?1047h", r"\e[?1047l"),
+    "47": (r"\e[?47h", r"\e[?47l"),
+    "1049, left": (r"\e[?1049h\e[?1049l", ""),
+    "1049, left by 47": (r"\e[?1049h\e[?47l", ""),
+    "twice alternate is once": (r"\e[?1047h\e[?1049h", r"\e[?1047l"),
+    "left without having come": (r"\e[?1049l\e[?1047l", ""),
+    "47 with the cursor saved": (r"\e7\e[?47h", r"\e[?47l\e8"),
+    "47 with the cursor saved long ago": (r"\e7\e8\e[?47h", r"\e[?47l"),
+    "1047 and 1048": (r"\e[?1048h\e[?1047h", r"\e[?1047l\e[?1048l"),
+    "1048 alone": (r"\e[?1048h", ""),
+    "1048 and back": (r"\e[?1048h\e[?1048l\e[?1047h", r"\e[?1047l"),
+    "saved alone": (r"\e7\e[s", ""),
+    "saved SGR comes back with 1049": (r"\e[1m\e[?1049h\e[m", r"\e[?1049l\e[0m"),
+    "saved SGR, both": (r"\e[1m\e[?1049h", r"\e[0m\e[?1049l\e[0m"),
+    "saved SGR": (r"\e[1m\e7\e[m\e8", r"\e[0m"),
+    "SGR between save and restore": (r"\e7\e[1m\e8", ""),
+    "SGR and a restore of nothing": (r"\e[1m\e8", ""),
+    "saved in the manner of SCO": (r"\e[s\e[1m\e[u", ""),
+    "margins, not saved": (r"\e[1m\e[5;70s\e[0m\e[97;5u", ""),
+    # keyboards
+    "kitty pushed": (r"\e[>1u\e[>5u", r"\e[<2u"),
+    "kitty popped": (r"\e[>1u\e[>1u\e[<u\e[<1u", ""),
+    "kitty popped at once": (r"\e[>1u\e[>1u\e[>u\e[<2u", r"\e[<1u"),
+    "kitty set": (r"\e[=5u", r"\e[=0;1u"),
+    "kitty set and not": (r"\e[=5;1u\e[=2;2u\e[=7;3u", ""),
+    "kitty flags taken away": (r"\e[=5;1u\e[=1;3u", r"\e[=0;1u"),
+    "kitty set above a push": (r"\e[>1u\e[=5u\e[<u", ""),
+    "kitty set, popped empty": (r"\e[=5u\e[<1u", ""),
+    "kitty on the alternate screen": (r"\e[>1u\e[?1049h\e[>1u\e[>1u", r"\e[<2u\e[?1049l\e[<1u"),
+    "kitty left on the alternate screen": (r"\e[?1049h\e[>1u\e[?1049l", ""),
+    "modifyOtherKeys": (r"\e[>4;2m", r"\e[>4m"),
+    "modifyOtherKeys, all ways back": (r"\e[>4;2m\e[>4m\e[>4;1m\e[>4;0m\e[>4;1m\e[>4;m\e[>4;1m\e[>m", ""),
+    "modifyOtherKeys disabled": (r"\e[>4n", r"\e[>4m"),
+    "formatOtherKeys": (r"\e[>4;1f\e[>m", r"\e[>4f"),
+    "modifyCursorKeys": (r"\e[>1;0m", r"\e[>1m"),
+    "no such key resource": (r"\e[>99;1m", ""),
+    # margins
+    "region": (r"\e[5;20r", r"\e7\e[r\e8"),
+    "region without end": (r"\e[5r", r"\e7\e[r\e8"),
+    "region taken back": (r"\e[5;20r\e[r\e[5;20r\e[;r\e[5;20r\e[1r\e[5;20r\e[0;0r", ""),
+    "region ignored": (r"\e[9;3r", ""),
+    "saved modes are no region": (r"\e[?1;2r", ""),
+    "region on 1049": (r"\e[?1049h\e[5;20r", r"\e[r\e[?1049l"),
+    "region on 47": (r"\e[?47h\e[5;20r", r"\e7\e[r\e8\e[?47l"),
+    "region on 47 with the cursor saved": (r"\e7\e[?47h\e[5;20r", r"\e[r\e[?47l\e8"),
+    "left and right margins": (r"\e[?69h", r"\e7\e[?69l\e8"),
+    "origin": (r"\e[5;20r\e[?6h", r"\e[?6l\e[r\e[999B"),
+    "origin on 1049": (r"\e[?1049h\e[?6h", r"\e[?6l\e[?1049l"),
+    "origin comes back with 1049": (r"\e[?6h\e[?1049h\e[?6l", r"\e[?1049l\e[?6l\e[999B"),
+    # characters
+    "line drawing": (r"\e(0", r"\e(B"),
+    "line drawing, back": (r"\e(0qqq\e(B", ""),
+    "other sets": (r"\e(B\e)0\e*A\e+%5", r"\e)B\e*B\e+B"),
+    "96-character sets": (r"\e-A\e.B", r"\e)B\e*B"),
+    "not a set": (r"\e%G\e F\e#8", ""),
+    "shifted": ("\x0e", "\x0f"),
+    "shifted, back": ("\x0eqqq\x0f", ""),
+    "locking shifts": (r"\en\eo", "\x0f"),
+    "sets come back with the cursor": (r"\e(0\e7\e(B\e8", r"\e(B"),
+    # colours
+    "SGR": (r"\e[1m", r"\e[0m"),
+    "SGR back": (r"\e[1;31mred\e[0m \e[4mline\e[m", ""),
+    "SGR back in the same": (r"\e[1;31;0m", ""),
+    "SGR on in the same": (r"\e[0;1m", r"\e[0m"),
+    "SGR back one by one": (r"\e[1;3;4;31;42m\e[22m\e[23;24m\e[39;49m", ""),
+    "SGR not all back": (r"\e[1;31m\e[39m", r"\e[0m"),
+    "SGR before the last reset": (r"\e[1m\e[0m\e[31m\e[m\e[39m", ""),
+    "SGR colours": (
+        r"\e[38;5;1m\e[39m\e[48;2;1;2;3m\e[49m\e[58:5:1m\e[59m\e[38;2;1;2;3;48;5;4m\e[39;49m",
+        "",
+    ),
+    "SGR colour with more": (r"\e[38;5;1;1m\e[22m", r"\e[0m"),
+    "SGR colour without number": (r"\e[38m\e[39m", ""),
+    "SGR curly underline": (r"\e[4:3m\e[4:0m", ""),
+    "SGR font": (r"\e[11m", r"\e[0;10m"),
+    "SGR font back": (r"\e[11m\e[10m", ""),
+    "SGR unknown": (r"\e[999m\e[39m", ""),
+    "link": (r"\e]8;id=1;http://h/\e\\here", r"\e]8;;\e\\"),
+    "link closed": (r"\e]8;;http://h/\ahere\e]8;;\e\\", ""),
+    "link without an address": (r"\e]8;;x\a\e]8\a", r"\e]8;;\e\\"),
+    "long link": (r"\e]8;;" + "x" * 10000 + r"\a", r"\e]8;;\e\\"),
+    "long link, closed": (r"\e]8;;" + "x" * 10000 + r"\e\\there\e]8;;\a", ""),
+    "link, reset": (r"\e]8;;http://h/\ahere\ec", ""),
+    "palette": (r"\e]4;1;red;7;rgb:1/2/3;9;?\a", r"\e]104;1\e\\\e]104;7\e\\"),
+    "palette, one back": (r"\e]4;1;red;7;blue\a\e]104;1;x\a", r"\e]104;7\e\\"),
+    "palette, all back": (r"\e]11;red\a\e]4;1;red;7;blue;x;red;999;red\a\e]104\a", r"\e]111\e\\"),
+    "dynamic colours": (r"\e]10;red;blue;?\a\e]12;red\e\\", r"\e]110\e\\\e]111\e\\\e]112\e\\"),
+    "dynamic colours, back": (r"\e]10;red;blue\a\e]110\a\e]111;\a\e]10;?\a\e]11;\a", ""),
+    "console palette": (r"\e]P1ff0000\e[1m", r"\e[0m\e]R\e\\"),
+    "console palette, back": (r"\e]P1ff0000text\e]R", ""),
+    # the rest
+    "cursor style": (r"\e[4 q", r"\e[0 q"),
+    "cursor style, back": (r"\e[4 q\e[0 q\e[4 q\e[ q", ""),
+    "console cursor": (r"\e[?8c", r"\e[?0c"),
+    "console cursor, back": (r"\e[?8c\e[?0c", ""),
+    "progress": (r"\e]9;4;1;50\a", r"\e]9;4;0\e\\"),
+    "progress, done": (r"\e]9;4;1;50\a\e]9;4;0\a\e]9;4\a\e]9;hello\a", ""),
+    "title": (r"\e]0;title\a\e]2;title\e\\\ektitle\e\\\e];\a\e]x\a\e]12345;1\a", ""),
+    "titles pushed": (r"\e[22;0;0t\e[22;2t\e[22;1t", r"\e[23;1t\e[23;2t\e[23;0t"),
+    "titles popped": (r"\e[22;0;0t\e[22t\e[23;0t\e[23t\e[22;2t\e[22;1t\e[23;2t\e[23;1t", ""),
+    "titles popped by halves": (r"\e[22;0t\e[23;1t", r"\e[23;2t"),
+    "titles popped too often": (r"\e[23;0t\e[22;2t", r"\e[23;2t"),
+    "window operations": (r"\e[14t\e[22;9t\e[23;9t", ""),
+    "titles pushed without end": (r"\e[22;2t" * 100, r"\e[23;2t" * 16),
+    # resets
+    "soft reset": (r"\e[1m\e[?1;6h\e[?25l\e[4h\e[5;9r\e=\e(0\x0e\e[!p", ""),
+    "soft reset leaves": (r"\e[?1000h\e[20h\e[?1049h\e[!p", r"\e[?1049l\e[20l\e[?1000l"),
+    "hard reset": (r"\e[1m\e[?1;6;1000;1049h\e[4 q\e[22;0t\e]4;1;red\a\e[>1u\e[20h\ec", ""),
+    # cut off
+    "ESC": (r"\e", "\x18"),
+    "ESC (": (r"\e(", "\x18"),
+    "CSI": (r"\e[?100", "\x18"),
+    "cut mode and others": (r"\e[?1000h\e[?1002", r"\x18\e[?1000l"),
+    "OSC": (r"\e]", r"\x18\e\\"),
+    "OSC text": (r"\e]0;tit", r"\x18\e\\"),
+    "OSC with half of ST": (r"\e]0;title\e", r"\x18\e\\"),
+    "half a link takes no effect": (r"\e]8;;http://h", r"\x18\e\\"),
+    "half a console colour": (r"\e]P12", r"\x18\e\\"),
+    "DCS": (r"\ePq#0", r"\x18\e\\"),
+    "DCS with half of ST": (r"\ePq#0\e", r"\x18\e\\"),
+    "passthrough": (r"\ePtmux;\e\e[?1000h", r"\x18\e\\"),
+    "passthrough with half of ST": (r"\ePtmux;\e\e[?1000h\e", r"\x18\e\\"),
+    "APC": (r"\e_Gf=100;AAAA", r"\x18\e\\"),
+    # contents
+    "sixel": (r"\ePq#0;2;0;0;0~~@@\x0e\e\\", ""),
+    "passthrough, whole": (r"\ePtmux;\e\e[?1000h\e\e]0;x\x18\a\e\e\\\e\\", ""),
+    "kitty picture": (r"\e_Ga=T;[?1000h\e\\", ""),
+    "PM and SOS": (r"\e^[4h\e\\\eX[4h\e\\", ""),
+    "BEL ends OSC only": (r"\ePx\a\e\\\e]0;x\a\e[4h", r"\e[4l"),
+    "CAN ends a string": (r"\e]0;x\x18\e[4h", r"\e\\\e[4l"),
+    "SUB ends a string": (r"\ePx\x1a\e[4h\e\\", r"\e[4l"),
+    "ESC ends a string": (r"\ePx\e[4h", r"\e\\\e[4l"),
+    "what ended a string is ended by ST": (r"\ePx\e[4h\e_x\e\\", r"\e[4l"),
+    # odd ones
+    "CAN ends a sequence": (r"\e[?1000\x18h", ""),
+    "ESC ends a sequence": (r"\e[?1000\e[?1002h", r"\e[?1002l"),
+    "ESC twice": (r"\e\e[4h", r"\e[4l"),
+    "text ends a sequence": (r"\e[?1000é4h", ""),
+    "controls inside": (r"\e[?10\x0d00h\e[\x081m\e[1\x09A", r"\e[0m\e[?1000l"),
+    "ill-formed": (r"\e[1?4h\e[4<h\e[?1:2h", ""),
+    "longer than any": (r"\e[" + "1;" * 200 + r"4h\e[" + "1;" * 200 + "m", ""),
+}
+
+
+def written(text: str) -> bytes:
+    r"""Read what the table writes: \e, \a, \xNN, and \\ behind \e for a backslash."""
+    text = text.replace(r"\e\\", "\x1b\x5c").replace(r"\e", "\x1b").replace(r"\a", "\a")
+    return re.sub(r"\\x(..)", lambda match: chr(int(match[1], 16)), text).encode()
+
+
+@pytest.mark.parametrize(("before", "after"), UNDONE.values(), ids=UNDONE)
+def test_exactly_what_was_set_is_taken_back(before: str, after: str) -> None:
+    assert undo_of(written(before)) == written(after)
+
+
+@pytest.mark.parametrize("before", [before for before, _ in UNDONE.values()], ids=UNDONE)
+def test_it_does_not_matter_where_the_stream_is_cut(before: str) -> None:
+    data = written(before)
+    whole = undo_of(data)
+    assert undo_of(*(data[at : at + 1] for at in range(len(data)))) == whole
+    for at in range(0, len(data), 1 + len(data) // 100):
+        assert undo_of(data[:at], data[at:]) == whole
+
+
+@pytest.mark.parametrize(
+    ("prefix", "mode", "default"),
+    [
+        *((b"?", mode, default) for mode, (default, _) in PRIVATE_MODES.items()),
+        *((b"", mode, default) for mode, (default, _) in ANSI_MODES.items()),
+    ],
+)
+def test_each_mode_has_a_way_there_and_back(prefix: bytes, mode: int, default: bool) -> None:
+    there, back = (b"\x1b[%b%d%c" % (prefix, mode, b"lh"[to]) for to in (not default, default))
+    assert back in undo_of(there)
+    assert undo_of(there, back) == undo_of(back) == b""
+
+
+def test_after_an_undo_it_begins_anew() -> None:
+    tracker = Tracker()
+    tracker.feed(b"\x1b[?1049h\x1b[>1u\x1b[22;0t\x1b[")
+    assert tracker.undo()
+    assert tracker.undo() == b""
+
+
+def test_a_region_of_the_whole_height_is_none() -> None:
+    assert undo_of(b"\x1b[1;24r", rows=ROWS) == undo_of(b"\x1b[0;25r", rows=ROWS) == b""
+    assert undo_of(b"\x1b[1;23r", rows=ROWS) == undo_of(b"\x1b[2;24r", rows=ROWS) == b"\x1b7\x1b[r\x1b8"
+    assert undo_of(b"\x1b[1;24r") == b"\x1b7\x1b[r\x1b8"
+
+
+# Any bytes.
+
+FRAGMENTS = sorted({written(text) for pair in UNDONE.values() for text in pair if len(text) < 1000})
+PIECES = re.findall(rb"\x1b\[?|[0-9]+|.", b"".join(FRAGMENTS), re.DOTALL)
+STREAMS = st.one_of(
+    st.binary(),
+    st.lists(st.sampled_from(FRAGMENTS)).map(b"".join),
+    st.lists(st.sampled_from(sorted(set(PIECES)))).map(b"".join),
+    st.lists(st.one_of(st.sampled_from(FRAGMENTS), st.binary(max_size=3))).map(b"".join),
+)
+
+
+@given(STREAMS, st.lists(st.integers(0, 200)))
+@example(b"\x1b]" + b"x" * 8191 + b"\x1b\\", [3, 8193, 8194])
+@example(b"\x1b[" + b"1" * 256 + b"\x0e;m", [100, 262, 263])
+def test_any_cuts_make_no_difference(data: bytes, cuts: list[int]) -> None:
+    ends = [*sorted(cuts), len(data)]
+    assert undo_of(*(data[start:end] for start, end in zip([0, *ends], ends))) == undo_of(data)
+
+
+@given(STREAMS)
+def test_what_was_taken_back_is_back(data: bytes) -> None:
+    undone = undo_of(data)
+    assert undo_of(data, undone) == b""
+    assert undo_of(undone) == b""
+
+
+@given(STREAMS)
+def test_nothing_is_cleared_or_written(data: bytes) -> None:
+    undone = undo_of(data)
+    assert not re.search(rb"\x1b(c|\[[0-9;?]*[JKHfLMPSTX@])", undone)
+    strings = re.sub(rb"\x1b\].*?\x1b\\", b"", undone)
+    assert not re.sub(rb"\x1b\[[<-?]?[0-9;]* ?[@-~]|\x1b[()*+]B|\x1b[78>\\]|[\x0f\x18]", b"", strings)
+
+
+# Real programs: each was run on a terminal of 24 rows and ended as a person ends it; cut anywhere, that is a
+# link that died.
+
+
+class Model:
+    """What is set after a stream, by the simplest means: the last word on each matter counts."""
+
+    def __init__(self, data: bytes) -> None:
+        data = re.sub(rb"\x1b[P_].*?\x1b\\", b"", data, flags=re.DOTALL)
+        modes: dict[bytes, bytes] = {}
+        for values, to in re.findall(rb"\x1b\[(\??[0-9;]*)([hl])", data):
+            for value in values.lstrip(b"?").split(b";"):
+                modes[values[: values.startswith(b"?")] + value] = to
+        screens = [modes.pop(b"?%d" % mode, b"l") for mode in (47, 1047, 1049)]
+        self.alternate = b"h" in screens
+        initial = {b"?7": b"h", b"?25": b"h", b"?8": b"h", b"34": b"h"}
+        self.changed = {mode for mode, to in modes.items() if initial.get(mode, b"l") != to}
+        self.changed -= {b"?1034", b"?7727"} if modes.get(b"?7727") == b"l" else {b"?1034"}
+        self.keypad = re.findall(rb"\x1b([=>])", data)[-1:] == [b"="]
+        self.modify = re.findall(rb"\x1b\[>4;?(\d*)m", data)[-1:] not in ([], [b""], [b"0"])
+        self.keyboard = re.findall(rb"\x1b\[=(\d*)(?:;1)?u", data)[-1:] not in ([], [b"0"])
+        self.region = re.findall(rb"\x1b\[([0-9;]*)r", data)[-1:] not in ([], [b""], [b"1;24"])
+        pushed, popped = (len(re.findall(rb"\x1b\[%d[;0-9]*t" % deed, data)) for deed in (22, 23))
+        self.titles = max(pushed - popped, 0)
+        self.shifted = re.findall(rb"[\x0e\x0f]", data)[-1:] == [b"\x0e"]
+        self.sets = {
+            which for which, to in dict(re.findall(rb"\x1b([()])([0-9A-Z])", data)).items() if to != b"B"
+        }
+        self.cursor = re.findall(rb"\x1b\[\?([0-9]*)c", data)[-1:] not in ([], [b"0"])
+
+    def is_initial(self) -> bool:
+        """Tell whether nothing is set."""
+        return not any(vars(self).values())
+
+
+def emulate(data: bytes) -> pyte.Screen:
+    """Return the screen that pyte makes of a stream; it takes xterm's and kitty's "CSI >" for others."""
+    screen = pyte.Screen(80, ROWS)
+    # What begins a sequence that is given up it would draw, as it would the content of strings.
+    data = re.sub(rb"\x1b[P_].*?\x1b\\", b"", data, flags=re.DOTALL)
+    data = re.sub(rb"\x1b(?:\[[<-?]?[0-9;]*|\][^\x1b\a]*|[()]|P[^\x1b]*)?\x18", b"", data)
+    data = re.sub(rb"\x1b\[(?:[<=>][0-9;]*[a-z]|\?[0-9;]*m)|\x1b\[[0-9;]*t|\x1b\\", b"", data)
+    pyte.ByteStream(screen).feed(data)
+    return screen
+
+
+def cuts(data: bytes) -> list[int]:
+    """Return places all over a recording, none of them inside a character."""
+    return [
+        at for at in range(0, len(data) + 1, 7) if data[at : at + 1] < b"\x80" or data[at : at + 1] >= b"\xc0"
+    ]
+
+
+def test_the_recordings_are_there() -> None:
+    programs = {path.name.split("-")[0] for path in RECORDINGS}
+    assert programs == {"bash", "dialog", "htop", "less", "man", "nano", "tmux", "top", "vim"}
+
+
+@pytest.mark.parametrize("path", RECORDINGS, ids=lambda path: path.stem)
+def test_a_program_that_ended_leaves_little(path: Path) -> None:
+    """vim on the console keeps its last cursor, ncurses and tmux leave a region of the whole height."""
+    assert undo_of(path.read_bytes(), rows=ROWS) in (b"", b"\x1b[0m")
+
+
+@pytest.mark.parametrize("path", RECORDINGS, ids=lambda path: path.stem)
+def test_a_program_that_was_cut_off_leaves_a_terminal_as_it_was(path: Path) -> None:
+    data = path.read_bytes()
+    seen_changed = 0
+    for at in cuts(data):
+        undone = undo_of(data[:at], rows=ROWS)
+        after = Model(data[:at] + undone)
+        assert after.is_initial(), (at, undone, {key: value for key, value in vars(after).items() if value})
+        before = Model(data[:at])
+        seen_changed += not before.is_initial()
+        if before.is_initial() and not before.alternate:
+            assert re.fullmatch(rb"\x18?(\x1b\\)?(\x1b\[0m)?", undone), at
+    assert seen_changed
+
+
+@pytest.mark.parametrize("path", RECORDINGS, ids=lambda path: path.stem)
+def test_an_emulator_agrees(path: Path) -> None:
+    fresh = pyte.Screen(80, ROWS)
+    data = path.read_bytes()
+    for at in cuts(data)[::10]:
+        before, after = (emulate(data[:at] + undone) for undone in (b"", undo_of(data[:at], rows=ROWS)))
+        known = {mode << 5 for mode in (1, 5, 6, 7, 25)} | {4, 20}
+        assert after.mode & known == fresh.mode & known, at
+        assert (after.margins or (0, ROWS - 1)) in ((0, ROWS - 1), (0, 0)), at
+        assert (after.charset, after.g0_charset) == (0, fresh.g0_charset), at
+        assert after.cursor.attrs._replace(data=" ") == fresh.cursor.attrs, at
+        assert not after.cursor.hidden, at
+        assert after.display == before.display, at
+        assert (after.cursor.x, after.cursor.y) == (before.cursor.x, before.cursor.y), at
