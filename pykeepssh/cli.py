@@ -33,6 +33,8 @@ environment (defaults in brackets):
   KSSH_FIRST_START [auto]                    a failing first start: auto, retry or fail
   KSSH_BACKOFF_MAX [30]  KSSH_CONNECT_TIMEOUT [15]  KSSH_MAXLIFETIME [0: none]
   KSSH_SSH  KSSH_NAME  KSSH_PIDFILE  KSSH_LOGFILE  KSSH_LOGLEVEL [INFO]
+  KSSH_BELL [1]  KSSH_STALL_NOTICE [1]       on a terminal: 0 turns them off
+  KSSH_RESUME [off]                          tmux, screen or zellij holds the shell
   KSSH_STATE_DIR  KSSH_HOOK                  see kssh(1)
 
   kssh --help, kssh --version: this text, the version.  ssh's own: kssh -V."""
@@ -59,17 +61,16 @@ def complain(text: str) -> None:
 
 
 def _run(words: list[str]) -> int:
-    settings = Settings(os.environ)
-    path = ""
 
     def tag_takes_argument() -> bool:
-        ssh = program.find(settings.ssh, os.environ)
+        ssh = program.find(os.environ.get("KSSH_SSH", ""), os.environ)
         version = effective.ask_version(ssh, program.environment_for(ssh, os.environb))
         return version is not None and version >= (9, 4)
 
     line = sshargs.parse(words, tag_takes_argument)
     if line.long_option:
         return _long_option(line.long_option)
+    settings = Settings(os.environ)
     path = program.find(settings.ssh, os.environ)
     # A query: ssh answers it alone, and so it does with a command line that it will refuse.
     if not line.complete or any(option.letter in sshargs.QUERIES for option in line.options):

@@ -9,7 +9,8 @@ import math
 import time
 
 from . import wording
-from .outcomes import FINISHED, GAVE_UP, LOST, RETRY, UP, Report
+from .kinds import SHELL
+from .outcomes import ENDED, FINISHED, GAVE_UP, LOST, RETRY, UP, Report
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -94,7 +95,15 @@ class Console:
         if report.event == GAVE_UP:
             self._show_held_lines()
             self._screen.terminal.drop_input = True
-        return False
+        if not self.waits or report.event not in (GAVE_UP, ENDED):
+            return False
+        # What was in the status line is said for good: the session that was lost, and the end.
+        if report.event == ENDED:
+            report = self._retry._replace(event=ENDED)
+        elif self._lost_s is not None:
+            report = report._replace(outcome=LOST, session_s=self._lost_s)
+        self._screen.line(f"kssh: {self._host}: {wording.line(report, SHELL)}")
+        return True
 
     def _tell_up(self, report: Report) -> bool:
         if not self.waits:

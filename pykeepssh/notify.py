@@ -26,7 +26,8 @@ _SYSLOG_PRIORITIES = {
     VERBOSE: syslog.LOG_INFO,
     DEBUG: syslog.LOG_DEBUG,
 }
-MOST_HOOKS = 8  # running at once; a hook that hangs must not pile up
+MOST_HOOKS = 8  # running or waiting; a hook that hangs must not pile up
+HOOK_PATIENCE_S = 30.0  # a hook that runs for longer is not waited for
 
 
 class Log:
@@ -129,12 +130,18 @@ class SshLines:
 
 
 class Hook:
-    """KSSH_HOOK: a program told of up, down, retry and gave-up; it never holds the link up."""
+    """KSSH_HOOK: a program told of up, down, retry and gave-up; it never holds the link up.
+
+    One runs after the other, so that a program which keeps a state hears of things in their order;
+    one that hangs is not waited for.
+    """
 
     def __init__(self, program: str) -> None:
         """Check the program.  Raises BadValue if it cannot be run."""
         self._program = program
         self._running: list[subprocess.Popen[bytes]] = []
+        self._waiting: list[Mapping[str, str]] = []
+        self._last_started = 0.0
         if program and not (os.path.isfile(program) and os.access(program, os.X_OK)):
             raise BadValue("KSSH_HOOK", program, "a program that can be run, with its path")
 
@@ -142,34 +149,44 @@ class Hook:
         """Start the program with facts in its environment; return None, or why it was not started."""
         if not self._program:
             return None
+        if len(self._running) + len(self._waiting) >= MOST_HOOKS:
+            return f"hook not run: {MOST_HOOKS} are still running or waiting"
+        self._waiting.append(facts)
+        return self.reap()
+
+    def reap(self) -> str | None:
+        """Collect programs that have ended and start the next; return None, or why that failed."""
+        if not self._program:
+            return None
+        self._running = [process for process in self._running if process.poll() is None]
+        hangs = time.monotonic() - self._last_started > HOOK_PATIENCE_S
+        return self._start_next() if not self._running or hangs else None
+
+    def _start_next(self) -> str | None:
         import subprocess  # 4 ms and 1 MB, only where there is a hook
 
-        self.reap()
-        if len(self._running) >= MOST_HOOKS:
-            return f"hook not run: {MOST_HOOKS} are still running"
+        if not self._waiting:
+            return None
+        facts = self._waiting.pop(0)
+        self._last_started = time.monotonic()
         try:
-            self._running.append(
-                subprocess.Popen(
-                    [os.path.abspath(self._program), facts["KSSH_EVENT"]],
-                    env={**os.environ, **facts},
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
-                    start_new_session=True,
-                    restore_signals=True,
-                )
+            process = subprocess.Popen(
+                [os.path.abspath(self._program), facts["KSSH_EVENT"]],
+                env={**os.environ, **facts},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
             )
         except OSError as error:
             return f"hook not run: {error.strerror}"
+        self._running.append(process)
         return None
 
-    def reap(self) -> None:
-        """Collect programs that have ended."""
-        self._running = [process for process in self._running if process.poll() is None]
-
     def disown(self) -> None:
-        """Leave running programs to the system: kssh ends, and they go on."""
-        self.reap()
+        """Start what still waits and leave it all to the system: kssh ends, and they go on."""
+        while self._waiting:
+            self._start_next()
         for process in self._running:
             process.returncode = -signal.SIGCHLD  # no warning that it was left unreaped
         self._running = []

@@ -208,7 +208,8 @@ class Supervisor:
         """Keep the link until it ends; return how."""
         holder = self._take_place()
         if holder is not None:
-            _complain(f"{self._host}: {self._name} runs already, held by {printable(holder)}; nothing to do")
+            told = f"{self._host}: {self._name} runs already, held by {printable(holder)}; nothing to do"
+            self._log.write(notify.INFO, told)
             return Exit(0)
         self._open_ssh_lines()
         self._take_signals()

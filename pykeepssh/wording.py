@@ -94,6 +94,8 @@ def _short(error: str) -> str:
     """Return an error of ssh's without what the line says already: "Connection refused"."""
     if error.startswith(("ssh: connect to host ", "ssh: Could not resolve hostname ")):
         error = error.rpartition(": ")[2]
+    if error.startswith("client_loop: "):
+        return "the connection was closed"
     return error.removesuffix(".")
 
 
@@ -211,4 +213,6 @@ def line(report: Report, kind: str) -> str:
         starts = "1 start" if report.start == 1 else f"{report.start} starts"
         limit = " (KSSH_MAXSTART)" if report.limit else ""
         return f"giving up after {starts}{limit}: {what}"
+    if report.event == ENDED and report.outcome not in (FINISHED, LEFT):
+        return f"{what}; quit"
     return what
