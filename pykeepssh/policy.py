@@ -166,7 +166,8 @@ def _outcome_by_code(ended: Exit, rules: Rules, session_s: float | None) -> str:
 
 def learnt(history: History, result: str, session_s: float | None) -> tuple[History, bool]:
     """Return the history after a run, and whether backoff may be skipped for the next start."""
-    if session_s is None:
+    if session_s is None or result == PORT_HELD_REMOTE:
+        # The server answers about a forward when the session has begun; the link never stood.
         denials = history.denials + 1 if result == DENIED else 0
         return history._replace(failures=history.failures + 1, denials=denials), False
     short = session_s < HEALTHY_S
