@@ -39,7 +39,7 @@ def ended() -> bool:
 async def until_ended() -> None:
     """Return when standard input ends."""
     gone = asyncio.Event()
-    asyncio.get_running_loop().add_reader(0, lambda: os.read(0, 1) or gone.set())
+    asyncio.get_running_loop().add_reader(0, lambda: None if os.read(0, 1) else gone.set())
     await gone.wait()
 
 
@@ -136,7 +136,7 @@ def disconnect(port: int) -> None:
         for line in Path("/proc/net/tcp").read_text().splitlines()[1:]
         if (words := line.split())[3] == "01" and int(words[1].split(":")[1], 16) == port
     }
-    done = set()
+    done: set[str] = set()
     for link in Path("/proc").glob("[0-9]*/fd/*"):
         with contextlib.suppress(OSError):
             inode = os.readlink(link).partition("socket:[")[2].rstrip("]")

@@ -120,7 +120,7 @@ class Helper:
     """
 
     def __init__(self, machine: Machine, args: Sequence[object]) -> None:
-        command = [*machine.entry, sys.executable, "-S", INSIDE, *map(str, args)]
+        command: list[Argument] = [*machine.entry, sys.executable, "-S", INSIDE, *map(str, args)]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
         )
@@ -138,7 +138,7 @@ class Helper:
     def prints(self, number: int) -> None:
         """Wait until it has printed that many lines."""
         wait_for(lambda: len(self.lines) >= number or self._process.poll() is not None, what="inside.py")
-        assert self._process.poll() is None, f"{self._process.args} ended"
+        assert self._process.poll() is None, "inside.py ended"
 
     def end(self) -> None:
         """End it."""
