@@ -34,17 +34,14 @@ from harness import (
     wait_for,
 )
 
-# What a fake ssh logs, in ssh's own words, on its way to a session and out of it.
-CONNECT = (
-    "log 'debug1: Connecting to 127.0.0.1 [127.0.0.1] port 22.' 'debug1: Connection established.' "
-    "'debug1: Remote protocol version 2.0, remote software version OpenSSH_9.2'\n"
-)
+# What a fake ssh logs, in the words of OpenSSH 9.2, on its way to a session and out of it.
+CONNECT = "log 'debug1: Connecting to 127.0.0.1 [127.0.0.1] port 22.' 'debug1: Connection established.'\n"
 SESSION = CONNECT + (
     "log 'Authenticated to 127.0.0.1 ([127.0.0.1]:22) using \"publickey\".' "
     "'debug1: channel 0: new session [client-session] (inactive timeout: 0)' "
-    "'debug1: Entering interactive session.' 'debug1: pledge: filesystem'\n"
+    "'debug1: Entering interactive session.'\n"
 )
-# As in 9.2; $1 of the function is the status.
+# $1 of the function is the status.
 FINISH = (
     "finish() { log 'debug1: client_input_channel_req: channel 0 rtype exit-status reply 0' "
     '"debug1: Exit status $1"; exit "$1"; }\n'

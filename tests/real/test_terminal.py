@@ -396,10 +396,14 @@ def test_the_user_can_leave_while_kssh_waits(tmp_path: Path) -> None:
     fake = fake_ssh(tmp_path, f"[ $start = 1 ] || {{ {REFUSE} }}\n{SESSION}{READY}{LOSE}")
     with on_terminal(fake, BACKOFF_MAX=600) as terminal:
         before = saved(terminal)
-        # The first starts follow one another quickly; each failure doubles the wait.
-        while terminal.process.poll() is None and len(fake.starts) < 3:
+        terminal.expect(b"retry 3")
+
+        def gone() -> bool:
+            terminal.send(b"q")  # a start that is under way is ssh's to listen
             terminal.read()
-        terminal.send(b"q")
+            return terminal.process.poll() is not None
+
+        wait_for(gone)
         assert terminal.wait() == 255
         assert terminal.modes() == before
     assert background() == []

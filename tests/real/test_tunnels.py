@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import pwd
 import re
 import signal
 import stat
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -441,19 +443,26 @@ def test_nothing_is_left_after_a_clean_end(tmp_path: Path, way: str) -> None:
     assert [path for name in ("tmp", "state", "run") for path in (tmp_path / name).iterdir()] == []
 
 
-@pytest.mark.parametrize("home", [None, "/nonexistent", "relative", ""])
-def test_home_may_be_missing(tmp_path: Path, home: str | None) -> None:
-    """At boot cron has none; the state then goes where the password database says."""
-    fake = fake_ssh(tmp_path, "exit 255")
-    env = {k: v for k, v in os.environ.items() if k not in ("HOME", "KSSH_STATE_DIR")}
-    env |= {**with_fake(fake, MAXSTART=1), "TMPDIR": str(tmp_path)}
+@pytest.mark.parametrize("home", [None, "", "relative"])
+def test_without_home_the_password_database_says_where_it_is(home: str | None) -> None:
+    """At boot cron sets none.  Asked, not run: the state would be written to the real home."""
+    ask = "from pykeepssh import statefile; print(statefile.home())"
+    env = {name: value for name, value in os.environ.items() if name != "HOME"}
     env |= {} if home is None else {"HOME": home}
-    done = subprocess.run(
-        [program(), "-N", "host"], env=env, stdin=-3, capture_output=True, check=False, timeout=30
-    )
-    assert done.returncode == 255
-    assert len(fake.starts) == 1
-    assert b"internal error" not in done.stderr
+    said = subprocess.run([sys.executable, "-c", ask], env=env, stdout=subprocess.PIPE, check=True).stdout
+    assert said.decode().strip() == pwd.getpwuid(os.getuid()).pw_dir
+
+
+def test_a_home_that_cannot_be_used_is_said_and_replaced(tmp_path: Path) -> None:
+    fake = fake_ssh(tmp_path, UP)
+    home = tmp_path / "file"
+    home.touch()
+    env = {**with_fake(fake), "KSSH_STATE_DIR": "", "HOME": str(home), "TMPDIR": str(tmp_path)}
+    with Kssh(["-N", "host"], env) as kssh:
+        kssh_up(kssh)
+        assert str(home) in kssh.said
+        assert list(tmp_path.glob("kssh-*/*.json"))
+        kssh.stop()
 
 
 # The hook.
@@ -673,7 +682,7 @@ def test_the_place_is_free_once_its_holder_is_gone(tmp_path: Path, signum: int) 
 def test_f_returns_0_once_the_tunnel_is_up_and_holds_nothing_of_the_caller_s(tmp_path: Path) -> None:
     fake = fake_ssh(tmp_path, f"sleep 0.3\n{FIRST_DIES}{UP}")
     done = run_kssh(["-fN", "host"], env=with_fake(fake))  # captures: ends only once the pipes are closed
-    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"kssh: host: tunnel is up\n")
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
     second = started(fake, 2)
     backs = background()
     assert len(backs) == 1
