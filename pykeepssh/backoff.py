@@ -1,4 +1,4 @@
-"""How long to wait before the next start: exponential, with full jitter.
+"""How long to wait: before the next start (exponential, with full jitter), before the next knock.
 
 Knows numbers only.  Full jitter spreads a crowd of clients whose server comes back over the whole
 interval: "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
@@ -7,6 +7,15 @@ interval: "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
 from __future__ import annotations
 
 FIRST_S = 1.0
+
+# A knock is a bare TCP connect, to learn whether ssh could get there now.  One that reaches a server
+# costs it one connection without authentication.  sshd since 9.8 counts 1 s of penalty for that
+# (PerSourcePenalties noauth:1) and refuses an address only above 15 s (min:15): since the first
+# knock that is answered ends the knocking, and ssh follows it, there is at most one for each return
+# of a server.  Knocks that are not answered cost a server nothing.
+KNOCK_S = 1.0
+KNOCK_LATER_S = 5.0
+KNOCK_SOON_S = 300.0  # for how long KNOCK_S holds: most outages end sooner, and one SYN a second is nothing
 
 
 def ceiling_s(failures: int, most_s: float) -> float:
@@ -18,3 +27,19 @@ def ceiling_s(failures: int, most_s: float) -> float:
 def delay_s(failures: int, most_s: float, jitter: float) -> float:
     """Return the wait in seconds: a share of the ceiling, jitter being in 0 ≤ jitter < 1."""
     return jitter * ceiling_s(failures, most_s)
+
+
+def knock_s(waited_s: float | None, jitter: float) -> float:
+    """Return the seconds to the next knock.
+
+    waited_s  how long the wait has lasted, or None for its first knock
+    jitter    a random number, 0 ≤ jitter < 1
+
+    The first comes anywhere in the first period: of a thousand clients that lost the same server in
+    the same instant, each keeps a moment of its own to come back in.  That costs one client half a
+    period on the average, and nothing after that.
+    """
+    if waited_s is None:
+        return jitter * KNOCK_S
+    period_s = KNOCK_S if waited_s < KNOCK_SOON_S else KNOCK_LATER_S
+    return period_s * (0.9 + 0.2 * jitter)

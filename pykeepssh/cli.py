@@ -100,13 +100,18 @@ def _supervise(
     standing: Standing,
 ) -> int:
     """Keep a link until it ends; return kssh's exit status, or die of the signal that ended it."""
+    import contextlib
+
     from . import daemon, supervisor
 
     # As ssh does at its start: what is closed of 0 to 2 must not become a file of ours, and a pipe
     # that somebody left open to us would never see its end.
     while os.open(os.devnull, os.O_RDWR) <= 2:
         pass
-    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+    for fd in os.listdir("/dev/fd"):  # not up to the limit: that can be a thousand million
+        if int(fd) > 2:
+            with contextlib.suppress(OSError):  # the descriptor of the listing itself
+                os.close(int(fd))
 
     def serve(back: daemon.Back | None) -> Exit:
         return supervisor.keep(path, line, configuration, plan, settings, standing, back)

@@ -15,6 +15,8 @@ import time
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
+from . import backoff
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .loop import Loop
@@ -28,13 +30,6 @@ _SOL_NETLINK, _ADD_MEMBERSHIP, _DROP_MEMBERSHIP = 270, 1, 2
 _ESTABLISHED = "01"  # include/net/tcp_states.h, as /proc/net/tcp prints it
 _RESUMED_S = 2.0  # the clocks differ by microseconds unless the machine slept
 
-# A knock that reaches a server costs it one connection without authentication.  sshd since 9.8
-# counts 1 s of penalty for that (PerSourcePenalties noauth:1) and refuses an address only above
-# 15 s (min:15): since the first knock that is answered ends the knocking, and ssh follows it, there
-# is at most one for each return of a server.  Knocks that are not answered cost a server nothing.
-KNOCK_S = 1.0
-KNOCK_LATER_S = 5.0
-KNOCK_SOON_S = 60.0  # for how long KNOCK_S holds
 _ANSWER_S = 3.0  # a path slower than this is no path to wait for
 
 
@@ -311,12 +306,14 @@ class Lookout:
     def wait(self, place: tuple[str, int] | None) -> None:
         """Look for a way back: knock at a (numeric address, port), or only listen for None."""
         self._stop_knocking()
+        first = self._waiting_since is None
         if self._waiting_since is None:
             self._waiting_since = time.monotonic()
             self._sleep.resumed()
         self._watch.listen_to_all(True)
         self._knock = Knock(*place) if place is not None else None
-        self._arm_tick()
+        if first or self._knock is None or not self._loop.is_armed(_TICK):
+            self._arm_tick(first)
 
     def rest(self) -> None:
         """Look for a way back no more."""
@@ -325,11 +322,13 @@ class Lookout:
         self._loop.disarm(_TICK)
         self._watch.listen_to_all(False)
 
-    def _arm_tick(self) -> None:
+    def _arm_tick(self, first: bool = False) -> None:
         assert self._waiting_since is not None
-        soon = time.monotonic() - self._waiting_since < KNOCK_SOON_S
-        period_s = KNOCK_S if soon and self._knock is not None else KNOCK_LATER_S
-        self._loop.arm(_TICK, period_s * (0.8 + 0.4 * self._jitter()), self._tick)
+        waited_s = None if first else time.monotonic() - self._waiting_since
+        delay_s = backoff.knock_s(waited_s, self._jitter())
+        if self._knock is None:
+            delay_s = backoff.KNOCK_LATER_S  # only to see whether the machine slept
+        self._loop.arm(_TICK, delay_s, self._tick)
 
     def _tick(self) -> None:
         self._arm_tick()

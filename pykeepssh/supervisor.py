@@ -156,6 +156,7 @@ class Supervisor:
         self._line = line
         self._configuration = configuration
         self._kind = plan.kind
+        self._background = plan.background
         self._settings = settings
         self._standing = standing
         self._back = back
@@ -512,6 +513,11 @@ class Supervisor:
     def _start_child(self, words: Sequence[str]) -> PtyChild | PlainChild:
         environment = program.environment_for(self._path, os.environb)
         if self._kind == STREAM:
+            if self._background:
+                # "-f" takes standard input away, and kssh has taken the -f.
+                null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+                os.dup2(null, 0)
+                os.close(null)
             return PlainChild(self._path, words, environment)
         if not self._standing.attended and self._standing.askpass:
             # ssh would ask on its terminal, which is a pty of ours that nobody looks at.
