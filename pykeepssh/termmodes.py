@@ -104,10 +104,10 @@ _MAX_OSC = 8192  # "OSC 4" with 256 colours is 6 kB
 _MAX_TITLES = 16  # xterm keeps 10
 
 _PARAMETERS = rb"[0-9:;]{0,%d}" % _MAX_PARAMETERS
-_OSC_TEXT = rb"[^\x07\x18\x1a\x1b]{0,%d}(?:\x07|\x1b\\)" % _MAX_OSC
-# What moves the cursor or paints is passed over without a step of Python; so is what colours (SGR, G0,
-# hyperlinks): there the last one counts, and _paint() finds it.
-_TOKEN = (
+_OSC_TEXT = rb"[^\x07\x0e\x0f\x18\x1a\x1b]{0,%d}(?:\x07|\x1b\\)" % _MAX_OSC
+# What moves the cursor or paints is passed over without a step of Python; so is what styles text (SGR, G0,
+# SO, SI, hyperlinks): there the last one counts, and _style() finds it.
+_TOKENS = re.compile(
     rb"\x1b(?!\[" + _PARAMETERS + rb"[@-gi-km-qv-~]|\([0-~]|\\|\]8;" + _OSC_TEXT + rb")(?:"
     rb"\[([<-?]?)(" + _PARAMETERS + rb")([ -/]{0,4})([@-~])"
     rb"|([ -/]{0,4})([0-OQ-WYZ`-jl-~])"
@@ -115,8 +115,6 @@ _TOKEN = (
     rb")?"
 )
 _PREFIX, _VALUES, _MIDDLE, _FINAL, _ESC_MIDDLE, _ESC_FINAL, _COMMAND = range(1, 8)
-_TOKENS = re.compile(_TOKEN)
-_TOKENS_AND_SHIFTS = re.compile(rb"[\x0e\x0f]|" + _TOKEN)
 # Of a single extended colour only the kind is taken: there are 16 million of them.
 _SGR = re.compile(
     rb"\x1b\[([34]8(?=;(?:5;[0-9]{1,3}|2;[0-9]{1,3};[0-9]{1,3};[0-9]{1,3})m)|" + _PARAMETERS + rb"(?=m))"
@@ -152,6 +150,8 @@ class Tracker:
         if self._rest:
             data = self._rest + data
             self._rest = b""
+        if self._string is None and not (ESC in data or _SO in data or _SI in data):
+            return
         position = 0
         while True:
             while self._string is not None:
@@ -197,13 +197,9 @@ class Tracker:
 
     def _follow(self, data: bytes, position: int) -> int:
         """Take in bytes outside of strings; return where a string's content begins, or the end."""
-        shifts = data.find(_SO, position) >= 0 or data.find(_SI, position) >= 0
-        if not shifts and data.find(ESC, position) < 0:
-            return len(data)
-        tokens = _TOKENS_AND_SHIFTS if shifts else _TOKENS
-        painted = position  # the attributes set from here on are not looked at yet
+        styled = position  # what styles text is not looked at yet from here on
         while True:
-            for token in tokens.finditer(data, position):
+            for token in _TOKENS.finditer(data, position):
                 kind = token.lastindex
                 if kind == _ESC_FINAL:
                     middle, final = token.group(_ESC_MIDDLE, _ESC_FINAL)
@@ -219,21 +215,18 @@ class Tracker:
                     continue
                 else:
                     start = token.start()
-                    if data[start] != 0x1B:
-                        self._shifted = data[start] == 0x0E
-                        continue
-                    self._paint(data, painted, start)
-                    position = painted = self._follow_odd(data, start)
+                    self._style(data, styled, start)
+                    position = styled = self._follow_odd(data, start)
                     if self._string is not None:
                         return position
                     break
                 if key in _FUNCTIONS:
-                    if key in _PAINTED:
-                        self._paint(data, painted, token.start())
-                        painted = token.end()
+                    if key in _STYLED or b"104" in values:  # 1048, 1049
+                        self._style(data, styled, token.start())
+                        styled = token.end()
                     _FUNCTIONS[key](self, values, final)
             else:
-                self._paint(data, painted, len(data))
+                self._style(data, styled, len(data))
                 return len(data)
 
     def _follow_odd(self, data: bytes, start: int) -> int:
@@ -375,8 +368,11 @@ class Tracker:
         if not bottom or top < bottom:  # others are ignored
             self._region = top > 1 or (bottom > 0 and not 0 < self.rows <= bottom)
 
-    def _paint(self, data: bytes, start: int, end: int) -> None:
-        """Take in what colours among bytes outside of strings, and ST."""
+    def _style(self, data: bytes, start: int, end: int) -> None:
+        """Take in what styles text among bytes outside of strings, and ST."""
+        out, back = data.rfind(_SO, start, end), data.rfind(_SI, start, end)
+        if out != back:
+            self._shifted = out > back
         if data.find(ESC, start, end) < 0:
             return
         if self._open and data.find(ST, start, end) >= 0:
@@ -589,13 +585,14 @@ _FUNCTIONS: dict[bytes, Callable[[Tracker, bytes, bytes], None]] = {
     b"[?c": Tracker._set_console_cursor,
     b"[t": Tracker._move_title,
 }
-# Those before which _paint() must have caught up.
-_PAINTED = {b"7", b"8", b"c", b"[s", b"[u", b"[!p", b"[?h", b"[?l"}
+# Those before which _style() must have caught up.
+_STYLED = {b"7", b"8", b"c", b"n", b"o", b"[s", b"[u", b"[!p"}
 
 
-def _numbers(values: bytes) -> list[int]:
+@lru_cache(maxsize=1024)
+def _numbers(values: bytes) -> tuple[int, ...]:
     """Return the parameters of a control sequence, 0 for those left out: at least one."""
-    return [int(value) if value.isdigit() else 0 for value in values.split(b";")]
+    return tuple(int(value) if value.isdigit() else 0 for value in values.split(b";"))
 
 
 def _switch(modes: set[int], mode: int, on: bool) -> None:

@@ -174,6 +174,7 @@ UNDONE = {
     "SUB ends a string": (r"\ePx\x1a\e[4h\e\\", r"\e[4l"),
     "ESC ends a string": (r"\ePx\e[4h", r"\e\\\e[4l"),
     "what ended a string is ended by ST": (r"\ePx\e[4h\e_x\e\\", r"\e[4l"),
+    "shifts are content": (r"\e]8;;\x0e\a\e]0;\x0e\a\eP\x0e\e\\", r"\e]8;;\e\\"),
     # odd ones
     "CAN ends a sequence": (r"\e[?1000\x18h", ""),
     "ESC ends a sequence": (r"\e[?1000\e[?1002h", r"\e[?1002l"),
@@ -245,6 +246,7 @@ STREAMS = st.one_of(
 
 @given(STREAMS, st.lists(st.integers(0, 200)))
 @example(b"\x1b]" + b"x" * 8191 + b"\x1b\\", [3, 8193, 8194])
+@example(b"\x1b]8;;http://h\x0e\a", [5, 13])
 @example(b"\x1b[" + b"1" * 256 + b"\x0e;m", [100, 262, 263])
 def test_any_cuts_make_no_difference(data: bytes, cuts: list[int]) -> None:
     ends = [*sorted(cuts), len(data)]
