@@ -61,6 +61,9 @@ _STOPPING = (
 )
 # A pty hands over what was written to it a moment after its writer has ended.
 _PTY_TAIL_S = 0.05
+# A pty gives 4 kB at a time.  Reading again takes less than half of what a turn of the loop takes; the
+# limit is for the keyboard, which waits meanwhile.
+_READS_A_TURN = 16
 # Timers beside the machine's.
 _ASSUMED = "assumed up"
 _OPENED = "path opened"
@@ -369,7 +372,7 @@ class Supervisor:
                 self._loop.watch(fd_in, reads * READ, self._terminal_ready)
                 self._loop.watch(fd_out, writes * WRITE, self._terminal_ready)
         if run is not None and run.child.fd is not None:
-            reads = run.readable and (self._screen is None or self._screen.flow.has_room)
+            reads = run.readable and (self._screen is None or not len(self._screen.flow))
             self._loop.watch(run.child.fd, reads * READ | (len(run.to_ssh) > 0) * WRITE, self._pty_ready)
 
     def _terminal_ready(self, events: int) -> None:
@@ -504,7 +507,7 @@ class Supervisor:
             return
         self._run = Run(child, channel, self._escape)
         if channel is not None:
-            self._loop.watch(channel.fd, READ, lambda events: self._log_ready())
+            self._loop.watch(channel.fd, READ, lambda events: self._log_came())
         else:
             self._loop.arm(_ASSUMED, HEALTHY_S, self._assume_up)
         if self._console is not None:
@@ -547,6 +550,12 @@ class Supervisor:
         run = self._run
         if run is None or run.channel is None:
             return
+    def _log_came(self) -> None:
+        run = self._run
+        if run is not None and run.session:
+            self._read_more(run)  # what ssh printed before it logged comes first
+        self._log_ready()
+
         lines, is_open = run.channel.read()
         for line in lines:
             self._take_line(run, line)
@@ -603,15 +612,21 @@ class Supervisor:
         if events & WRITE:
             self._drain_to_ssh()
         if events & ~WRITE:
-            self._read_pty(run)
+            self._read_more(run)
+
+    def _read_more(self, run: Run) -> None:
+        """Take what ssh printed as long as there is more, and the terminal takes it."""
+        for _ in range(_READS_A_TURN):
+            if (self._screen is not None and len(self._screen.flow)) or not self._read_pty(run):
+                return
 
     def _read_pty(self, run: Run) -> bool:
         """Take what ssh printed; return whether there was something."""
         assert run.child.fd is not None
         data = terminal.read(run.child.fd)
         if data:
-            # ssh logs before it prompts: what it logged comes first.
-            self._log_ready()
+            if not run.session:
+                self._log_ready()  # ssh logs before it prompts: what it logged comes first
             self._printed(run, data)
             return True
         if data == b"":
@@ -652,11 +667,8 @@ class Supervisor:
     def _reaped(self, run: Run, ended: Exit) -> None:
         """ssh has ended: take its last words, then tell the machine."""
         self._loop.disarm(_ASSUMED)
-        if run.channel is not None:
+        if not run.session:
             self._log_ready()
-            for line in run.channel.rest():
-                self._take_line(run, line)
-            self._loop.forget(run.channel.fd)
         if run.child.fd is not None:
             self._loop.forget(run.child.fd)
             while run.readable and terminal.wait_readable(run.child.fd, _PTY_TAIL_S):
@@ -667,6 +679,11 @@ class Supervisor:
         seen = run.evidence if run.channel is not None else None
         run.close()
         self._run = None
+        if run.channel is not None:
+            self._log_ready()
+            for line in run.channel.rest():
+                self._take_line(run, line)
+            self._loop.forget(run.channel.fd)
         self._lookout.guard(None, 0)
         if self._kind == TUNNEL and self._screen is not None:
             self._screen.drain()

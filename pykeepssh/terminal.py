@@ -174,6 +174,21 @@ class Flow:
         """Hold bytes for the sink."""
         self._held += data
 
+    def send(self, data: bytes, sink: int) -> bool:
+        """Write bytes behind those that are held; as drain(), without a copy where none are held."""
+        if self._held or self._chunk == _BLOCKING_CHUNK_BYTES:
+            self._held += data
+            return self.drain(sink)
+        try:
+            done = os.write(sink, data)
+        except BlockingIOError:
+            done = 0
+        except OSError:
+            return False
+        if done < len(data):
+            self._held += memoryview(data)[done:]
+        return True
+
     def clear(self) -> None:
         """Throw away what was not written."""
         self._held.clear()
@@ -321,8 +336,7 @@ class Screen:
 
     def _put(self, data: bytes, line_start: bool | None = None) -> None:
         self._line_start = data.endswith(b"\n") if line_start is None else line_start
-        self.flow.put(data)
-        self.drain()
+        self.flow.send(data, self.terminal.fd_out)
 
     def _coloured(self, text: str, colour: str) -> bytes:
         data = text.encode("utf-8", "backslashreplace")
