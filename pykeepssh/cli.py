@@ -99,7 +99,7 @@ def _supervise(
     settings: Settings,
     standing: Standing,
 ) -> int:
-    """Keep a link until it ends; return kssh's exit status, or die of the signal that ended it."""
+    """Keep a link until it ends, then end as it did."""
     import contextlib
 
     from . import daemon, supervisor
@@ -119,7 +119,8 @@ def _supervise(
     ended = daemon.fork(serve) if plan.background else serve(None)
     if ended.signal is not None:
         program.die_of(ended.signal)
-    return STATUS if ended.code is None else ended.code
+    # The interpreter's own tidying up would take as long as ssh takes to log out: 8 ms.
+    os._exit(STATUS if ended.code is None else ended.code)
 
 
 _FILES = frozenset(("HOOK", "LOGFILE", "PIDFILE", "STATE_DIR"))
@@ -157,8 +158,8 @@ def _standing() -> Standing:
     from .plan import Standing
 
     stdin_tty, stdout_tty, stderr_tty = (_is_terminal(fd) for fd in (0, 1, 2))
-    attended = stdin_tty or (stderr_tty and _has_controlling_terminal())
-    return Standing(stdin_tty, stdout_tty, attended, _can_ask())
+    session = _has_controlling_terminal()
+    return Standing(stdin_tty, stdout_tty, stdin_tty or (stderr_tty and session), _can_ask(), session)
 
 
 def _is_terminal(fd: int) -> bool:

@@ -40,7 +40,6 @@ class Plan:
     without     flag letters that kssh does itself
     log         the log channel can be had (LogLevel or LogVerbose is among the added)
     user_level  LogLevel in force for the user, by its usual name: QUIET to DEBUG3
-    verbose     the user gave -v, over which no LogLevel wins
     """
 
     __slots__ = (
@@ -51,7 +50,6 @@ class Plan:
         "log",
         "supervised",
         "user_level",
-        "verbose",
         "without",
     )
 
@@ -64,7 +62,6 @@ class Plan:
         self.without = ""
         self.log = False
         self.user_level = "INFO"
-        self.verbose = False
 
     def add(self, keyword: str, value: object) -> None:
         """Add "-o keyword=value" where the user's own option wins."""
@@ -77,15 +74,19 @@ class Standing:
     stdin_tty, stdout_tty  that descriptor is a terminal
     attended               a person is at a terminal and can answer a prompt
     askpass                SSH_ASKPASS can answer in that person's place
+    session                there is a controlling terminal: SIGHUP tells that its window was closed
     """
 
-    __slots__ = ("askpass", "attended", "stdin_tty", "stdout_tty")
+    __slots__ = ("askpass", "attended", "session", "stdin_tty", "stdout_tty")
 
-    def __init__(self, stdin_tty: bool, stdout_tty: bool, attended: bool, askpass: bool) -> None:
+    def __init__(
+        self, stdin_tty: bool, stdout_tty: bool, attended: bool, askpass: bool, session: bool = False
+    ) -> None:
         self.stdin_tty = stdin_tty
         self.stdout_tty = stdout_tty
         self.attended = attended
         self.askpass = askpass
+        self.session = session
 
 
 def first_value(effective: Mapping[str, Sequence[str]] | None, keyword: str, otherwise: str) -> str:
@@ -263,7 +264,6 @@ def make(
     plan = Plan(kind, supervised)
     level = first_value(effective, "loglevel", _level_by_letters(line)).upper()
     plan.user_level = _OTHER_NAMES.get(level, level)
-    plan.verbose = line.count("v") > 0
     _add_keepalive(plan, effective, settings)
     if not supervised:
         return plan
@@ -353,17 +353,18 @@ def add_log_channel(
     ssh takes its level as a whole, and below INFO it also withholds the server's banner and
     "Connection to HOST closed.": there the level stays and LogVerbose forces single lines.
     """
+    forces_lines = version is not None and version >= (8, 5)
     if plan.user_level in QUIET_LEVELS:
-        if version is not None and version >= (8, 5):
-            plan.last += ["-o", "LogVerbose=" + VERBOSE_FUNCTIONS]
+        if forces_lines:
+            plan.add("LogVerbose", VERBOSE_FUNCTIONS)
         elif quiet_letter:
             return
         else:
             plan.first.append("LogLevel=DEBUG2" if shared else "LogLevel=DEBUG1")
-    elif plan.user_level in ("INFO", "VERBOSE") or (shared and plan.user_level == "DEBUG1"):
+    elif plan.user_level in ("INFO", "VERBOSE"):
         plan.first.append("LogLevel=DEBUG2" if shared else "LogLevel=DEBUG1")
-        if plan.verbose:
-            plan.last.append("-v")  # the user's -v puts the level back to DEBUG1, one more adds to it
+    elif plan.user_level == "DEBUG1" and shared and forces_lines:
+        plan.add("LogVerbose", "mux.c:*")  # over the user's -v no LogLevel wins
     plan.without += "y"
     plan.last += ["-E", log_path]
     plan.log = True

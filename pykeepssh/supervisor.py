@@ -168,7 +168,7 @@ class Supervisor:
         self._remote_forwards = identity.remote_forwards(line, configuration)
         self._user_level = LEVELS.get(plan.user_level, LEVELS["INFO"])
         self._version: tuple[int, int] | None = None
-        if plan.user_level in planning.QUIET_LEVELS:
+        if plan.user_level in (*planning.QUIET_LEVELS, "DEBUG1"):
             self._version = effective.ask_version(path, program.environment_for(path, os.environb))
         self._escape = escapes.parse(
             planning.first_value(configuration, "escapechar", (line.values("e") or ["~"])[-1])
@@ -200,7 +200,10 @@ class Supervisor:
         self._channel_told = False
         self._ssh_lines: notify.SshLines | None = None
         self._hook = notify.Hook(settings.hook)
-        self._log = notify.Log(settings.loglevel, settings.logfile, self._show if standing.attended else None)
+        # ssh's -q is a word about its own lines and kssh's; only KSSH_LOGLEVEL says otherwise.
+        quiet = plan.user_level == "QUIET" and not settings.given & {"LOGLEVEL", "LOGFILE"}
+        level = "QUIET" if quiet else settings.loglevel
+        self._log = notify.Log(level, settings.logfile, self._show if standing.attended else None)
         self._place = statefile.Place()
         self._recorded = ("", 0)
         self._since = time.time()
@@ -293,8 +296,7 @@ class Supervisor:
 
     def _stopper(self, signum: int) -> Callable[[], None]:
         def stop() -> None:
-            holds_terminal = self._standing.attended
-            if signum == signal.SIGHUP and not holds_terminal:
+            if signum == signal.SIGHUP and not self._standing.session:
                 self._dispatch(machine.RetryRequested())
             elif self._finish is not None or self._link.state == machine.STOPPING:
                 self._abandoned = True
@@ -304,6 +306,8 @@ class Supervisor:
         return stop
 
     def _resized(self) -> None:
+        if self._screen is not None:
+            self._screen.resized()
         if self._screen is not None and self._run is not None:
             with contextlib.suppress(OSError):
                 self._run.child.resize(self._screen.terminal.size())
@@ -546,16 +550,16 @@ class Supervisor:
             self._dispatch(machine.SessionReached(self._run.started))
             self._dispatch(machine.WentUp())
 
-    def _log_ready(self) -> None:
-        run = self._run
-        if run is None or run.channel is None:
-            return
     def _log_came(self) -> None:
         run = self._run
         if run is not None and run.session:
             self._read_more(run)  # what ssh printed before it logged comes first
         self._log_ready()
 
+    def _log_ready(self) -> None:
+        run = self._run
+        if run is None or run.channel is None:
+            return
         lines, is_open = run.channel.read()
         for line in lines:
             self._take_line(run, line)
@@ -622,7 +626,8 @@ class Supervisor:
 
     def _read_pty(self, run: Run) -> bool:
         """Take what ssh printed; return whether there was something."""
-        assert run.child.fd is not None
+        if run.child.fd is None:
+            return False
         data = terminal.read(run.child.fd)
         if data:
             if not run.session:
@@ -674,16 +679,16 @@ class Supervisor:
             while run.readable and terminal.wait_readable(run.child.fd, _PTY_TAIL_S):
                 if not self._read_pty(run):
                     break
-        if self._console is not None:
-            self._console.session_gone()
-        seen = run.evidence if run.channel is not None else None
-        run.close()
-        self._run = None
         if run.channel is not None:
             self._log_ready()
             for line in run.channel.rest():
                 self._take_line(run, line)
             self._loop.forget(run.channel.fd)
+        if self._console is not None:
+            self._console.session_gone()
+        seen = run.evidence if run.channel is not None else None
+        run.close()
+        self._run = None
         self._lookout.guard(None, 0)
         if self._kind == TUNNEL and self._screen is not None:
             self._screen.drain()
@@ -807,7 +812,7 @@ class Supervisor:
     def _tell_held_ports(self) -> None:
         """Name local ports that are open for one address family only: ssh stays up with that."""
         held = self._run.evidence.local_held if self._run is not None else []
-        if held:
+        if held and self._kind == TUNNEL:
             ports = ", ".join(printable(port) for port in held)
             self._log.write(notify.ERROR, f"{self._host}: port {ports} is in use here for one address family")
 

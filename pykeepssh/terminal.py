@@ -253,7 +253,7 @@ class Screen:
         """Write to a terminal of the type term (TERM)."""
         self.terminal = terminal
         self.flow = Flow(terminal.blocking)
-        self._modes = termmodes.Tracker()
+        self._modes = termmodes.Tracker(self._size()[0])
         self._term = term
         self._no_colour = no_colour
         self._line_start = True
@@ -296,20 +296,20 @@ class Screen:
         """Show a text in the window's title, where it disturbs nothing; "" puts the old one back."""
         if self.is_dumb or self._term.startswith("linux"):
             return
-        if text:
+        if text and not self._modes.is_inside:
             push = b"" if self._titled else b"\x1b[22;2t"
             self._put(push + b"\x1b]2;" + text.encode("utf-8", "replace") + b"\x07", self._line_start)
             self._titled = True
-        elif self._titled:
+        elif not text and self._titled:
             self._put(b"\x1b[23;2t", self._line_start)
             self._titled = False
 
     def undo_modes(self) -> None:
         """Take back what the remote side set and can no longer take back itself."""
-        self.title("")
-        undo = self._modes.undo()
+        undo = self._modes.undo()  # first: it closes what may be half a sequence
         if undo:
             self._put(undo, line_start=False)
+        self.title("")
 
     def bell(self) -> None:
         """Ring once."""
@@ -328,7 +328,15 @@ class Screen:
     @property
     def columns(self) -> int:
         """Width in characters; 80 where the terminal does not know."""
-        return struct.unpack("HHHH", self.terminal.size())[1] or 80
+        return self._size()[1] or 80
+
+    def resized(self) -> None:
+        """The terminal has another size."""
+        self._modes.rows = self._size()[0]
+
+    def _size(self) -> tuple[int, int]:
+        rows, columns, _, _ = struct.unpack("HHHH", self.terminal.size())
+        return rows, columns
 
     def drain(self) -> bool:
         """Write what the terminal takes; return False if it is gone."""

@@ -145,6 +145,11 @@ class Tracker:
         self._head = bytearray()  # the string's beginning
         self._reset()
 
+    @property
+    def is_inside(self) -> bool:
+        """Whether the last byte stands inside a sequence, which nothing of ours may interrupt."""
+        return bool(self._rest) or self._string is not None
+
     def feed(self, data: bytes) -> None:
         """Take in bytes that are written to the terminal, cut anywhere."""
         if self._rest:

@@ -578,9 +578,10 @@ LOGS: dict[str, tuple[str, str, bool, tuple[int, int] | None, list[str], list[st
     "INFO": ("h", "INFO", False, NEW, ["LogLevel=DEBUG1"], [], True),
     "INFO, shared": ("h", "INFO", True, NEW, ["LogLevel=DEBUG2"], [], True),
     "VERBOSE": ("h", "VERBOSE", False, NEW, ["LogLevel=DEBUG1"], [], True),
-    "-v": ("-v h", "INFO", False, NEW, [], [], True),
-    "-v, shared: one more": ("-v h", "INFO", True, NEW, ["LogLevel=DEBUG2"], ["-v"], True),
-    "DEBUG1 by file, shared": ("h", "DEBUG1", True, NEW, ["LogLevel=DEBUG2"], [], True),
+    "-v": ("-v h", "DEBUG1", False, NEW, [], [], True),
+    "-v, shared": ("-v h", "DEBUG1", True, NEW, [], ["-o", "LogVerbose=mux.c:*"], True),
+    "-v, shared, old": ("-v h", "DEBUG1", True, OLD, [], [], True),
+    "DEBUG1 by file, shared": ("h", "DEBUG1", True, NEW, [], ["-o", "LogVerbose=mux.c:*"], True),
     "DEBUG2": ("h", "DEBUG2", True, NEW, [], [], True),
     "DEBUG3": ("h", "DEBUG3", True, NEW, [], [], True),
     "-q": ("-q h", "INFO", False, NEW, [], ["-o", FORCED], True),
@@ -622,7 +623,6 @@ LEVELS = {
 def test_the_users_level_by_letters_alone(words: str) -> None:
     plan = make(line_of(words), None, Settings({}), TERMINAL)
     assert plan.user_level == LEVELS[words]
-    assert plan.verbose == ("v" in words)
 
 
 @pytest.mark.parametrize(

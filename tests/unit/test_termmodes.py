@@ -361,3 +361,20 @@ def test_an_emulator_agrees(path: Path) -> None:
         assert not after.cursor.hidden, at
         assert after.display == before.display, at
         assert (after.cursor.x, after.cursor.y) == (before.cursor.x, before.cursor.y), at
+
+
+@pytest.mark.parametrize(
+    ("data", "inside"),
+    [
+        (b"", False),
+        (b"a", False),
+        (b"\x1b", True),
+        (b"\x1b[3", True),
+        (b"\x1b]2;x", True),
+        (b"\x1b]2;x\a", False),
+    ],
+)
+def test_it_knows_whether_a_sequence_is_open(data: bytes, inside: bool) -> None:
+    tracker = Tracker()
+    tracker.feed(data)
+    assert tracker.is_inside == inside
