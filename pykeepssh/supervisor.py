@@ -714,9 +714,7 @@ class Supervisor:
         if place is None:
             if planning.first_value(self._configuration, "proxyjump", "none") == "none":
                 return  # a ProxyCommand goes ways of its own
-            import psutil  # 20 ms, only where another ssh makes the connection
-
-            pids = [child.pid for child in psutil.Process(run.child.pid).children(recursive=True)]
+            pids = network.descendants(run.child.pid)
         flow = network.flow_of(pids, place)
         if flow is not None:
             self._server = flow.remote, flow.remote_port
