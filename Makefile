@@ -1,5 +1,6 @@
 # make test   all that a change has to pass; sets itself up on a machine that has nothing yet
 # make demo   kssh against a throwaway sshd on this machine: a tunnel dies and comes back
+# make bench  how soon tunnels are back on a network that breaks, beside autossh: root, an hour and a half
 # make unit   a single step; likewise lint, types, man, real
 # make clean  forget .venv and what the tools left
 
@@ -8,7 +9,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 PAGES := $(wildcard man/*.1)
 
-.PHONY: test demo lint types man unit real clean
+.PHONY: test demo bench lint types man unit real clean
 
 test: lint types man unit real
 
@@ -35,6 +36,11 @@ real: $(READY)
 
 demo: $(READY)
 	$(BIN)/python tests/demo.py
+
+bench: $(READY)
+	$(BIN)/python tests/bench/recovery.py
+	$(BIN)/python tests/bench/recovery.py --idle
+	$(BIN)/python tests/bench/recovery.py --flaps 300
 
 clean:
 	rm -rf $(VENV) .tox .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache *.egg-info build dist

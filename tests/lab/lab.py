@@ -35,6 +35,7 @@ GATE, OUTER_GATE = "10.77.1.1", "10.77.2.1"
 NAME = "server.test"  # the server's, for those who can look it up
 FORWARD_PORT, BANNER_PORT = 2200, 7000
 INSIDE = Path(__file__).parent / "inside.py"
+FLAP_S = 0.1
 NO_IDLE_LIMIT_S = 432000  # Linux's own, five days
 
 Command = Sequence[Argument]
@@ -180,6 +181,7 @@ class Lab:
     address       the server's, for its clients and its sshd_config
     config        ssh_config with the server as the host "t"
     named_config  the same, by a name that resolvable() and unresolvable() decide over
+    listens_since time.monotonic() since which sshd listens
     """
 
     address = SERVER
@@ -206,7 +208,7 @@ class Lab:
             self._set_up_names()
             self.sshd = ServerSshd(self.directory / "sshd", self.server, self._sshd_extra)
             self._stack.callback(self.sshd.stop)
-            self.sshd.start()
+            self.start_listener()
             self.config = self.sshd.config_for(self.sshd.port)
             self.named_config = self.sshd.config_for(self.sshd.port, name=NAME)
             for machine in (self.client, self.server):
@@ -287,15 +289,31 @@ class Lab:
         self.sshd.kill_sessions()
         return Deed(now, time.monotonic())
 
+    def end_sessions(self, pids: Sequence[int]) -> Deed:
+        """Kill -9 some sessions alone."""
+        now = time.monotonic()
+        processes = []
+        for pid in pids:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process = psutil.Process(pid)
+                processes += [process, *process.children(recursive=True)]
+        end(processes)
+        return Deed(now, time.monotonic())
+
     def reset(self) -> Deed:
         """Reset the connections: both ends die at once."""
-        now = time.monotonic()
         port = str(self.sshd.port)
         which = ["-4", "-H", "-t", "state", "established", f"sport = :{port}"]
+        peers = self._peers(which)
+        now = time.monotonic()
         self.server.run("ss", "-K", *which)
-        if self.server.run("ss", *which):  # a kernel without CONFIG_INET_DIAG_DESTROY
+        # A kernel without CONFIG_INET_DIAG_DESTROY; a new connection may be there already.
+        if peers & self._peers(which):
             self.server.run(sys.executable, "-S", INSIDE, "disconnect", port)
         return Deed(now, time.monotonic())
+
+    def _peers(self, which: Sequence[str]) -> set[str]:
+        return {line.split()[3] for line in self.server.run("ss", "-n", *which).splitlines()}
 
     def blackhole(self) -> Deed:
         """Let every packet vanish in the router."""
@@ -319,7 +337,8 @@ class Lab:
         """Start sshd again, on the same port."""
         now = time.monotonic()
         self.sshd.start()
-        return Deed(now, time.monotonic())
+        self.listens_since = time.monotonic()
+        return Deed(now, self.listens_since)
 
     def replace_address(self) -> Deed:
         """Give the client another address on the same wire."""
@@ -404,7 +423,7 @@ class Lab:
         self._mute = None
         return self.start_listener()
 
-    def flap(self, down_s: float = 0.1) -> Deed:
+    def flap(self, down_s: float = FLAP_S) -> Deed:
         """Pull the client's wire and plug it in again."""
         now = time.monotonic()
         self.client.run("ip", "link", "set", "c0", "down")
