@@ -260,7 +260,7 @@ class Sshd:
         killed = self.sessions()
         family = [member for pid in killed for member in _family(pid)]
         # For another user than root a second sshd, without privileges, holds the connection.
-        end([process for process in family if process.name().startswith("sshd")])
+        end([process for process in family if _name(process).startswith("sshd")])
         return killed
 
 
@@ -270,6 +270,13 @@ def _family(pid: int) -> list[psutil.Process]:
         return [parent, *parent.children(recursive=True)]
     except psutil.NoSuchProcess:
         return []
+
+
+def _name(process: psutil.Process) -> str:
+    try:
+        return str(process.name())
+    except psutil.NoSuchProcess:
+        return ""
 
 
 def _root_is_locked() -> bool:

@@ -416,13 +416,13 @@ def test_the_user_s_log_file_holds_ssh_s_lines(sshd: Sshd, tmp_path: Path) -> No
     assert "debug1: Entering interactive session." in log.read_text()
 
 
-def test_ten_reconnects_through_a_real_network_leave_nothing_behind(sshd: Sshd, relay: Relay) -> None:
+def test_five_reconnects_through_a_real_network_leave_nothing_behind(sshd: Sshd, relay: Relay) -> None:
     """Each session is killed; SIGUSR1 cuts the wait short."""
     with Tunnel(sshd, through=relay.port, side="-R", env=quick(LOGLEVEL="ERROR")) as tunnel:
         tunnel.is_up()
         process = psutil.Process(tunnel.pid)
         descriptors = process.num_fds()
-        for _ in range(10):
+        for _ in range(5):
             first = tunnel.ssh()
             sshd.kill_sessions()
             wait_for(lambda first=first: not alive(first))
