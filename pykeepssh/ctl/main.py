@@ -1,0 +1,92 @@
+"""The command ksshctl: finds the module of a verb and hands the command line to it.
+
+Knows which verb is in which module.  Must not know what a verb does: a module offers
+add_parser(subparsers), which adds the parsers of all its verbs, and run(arguments) -> status, where
+arguments.verb is the verb.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from .. import __version__, program
+from ..errors import BadValue, KsshError, printable
+
+FAILED = 1
+USAGE = 2
+
+# verb: its module.  Only the module that is asked for is imported; for the list of them, all are.
+VERBS = {
+    "status": "links",
+    "stop": "links",
+    "restart": "links",
+    "retry": "links",
+    "wait": "links",
+    "history": "history",
+    "log": "history",
+    "keepalive": "keepalive",
+    "doctor": "doctor",
+    "probe": "probe",
+}
+
+DESCRIPTION = "See and steer the links that kssh keeps, and keep plain ssh alive."
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong with the command line, and end with status 2."""
+        complain(f"{printable(message)}; see {self.prog} --help")
+        sys.exit(USAGE)
+
+
+def complain(text: str) -> None:
+    """Write one line of ours to standard error, which may be closed."""
+    try:
+        os.write(2, f"ksshctl: {text}\n".encode("utf-8", "backslashreplace"))
+    except OSError:
+        pass
+
+
+def main() -> int:
+    """Run ksshctl with the words of this process; return its exit status."""
+    try:
+        arguments = _parser(sys.argv[1:]).parse_args()
+        status: int = _module(arguments.verb).run(arguments)
+        sys.stdout.flush()
+    except KsshError as error:
+        complain(str(error))
+        return USAGE if isinstance(error, BadValue) else FAILED
+    except BrokenPipeError:
+        # Who read us has seen enough.  What is still buffered must not fail a second time at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return FAILED
+    except KeyboardInterrupt:
+        program.die_of(program.SIGINT)
+    return status
+
+
+def _parser(words: Sequence[str]) -> Parser:
+    parser = Parser(prog="ksshctl", description=DESCRIPTION, allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"ksshctl {__version__}")
+    subparsers = parser.add_subparsers(dest="verb", metavar="COMMAND", required=True)
+    verb = next((word for word in words if not word.startswith("-")), "")
+    for name in [VERBS[verb]] if verb in VERBS else dict.fromkeys(VERBS.values()):
+        if importlib.util.find_spec(f"{__package__}.{name}"):
+            _module_named(name).add_parser(subparsers)
+    return parser
+
+
+def _module(verb: str) -> Any:
+    return _module_named(VERBS[verb])
+
+
+def _module_named(name: str) -> Any:
+    return importlib.import_module(f"{__package__}.{name}")
