@@ -157,7 +157,7 @@ def test_a_request_makes_a_new_session(sshd: Sshd, relay: Relay, signum: int) ->
     "words", [["-o", "LogLevel=ERROR"], ["-q"], ["-o", "LogLevel=QUIET"], ["-v"]], ids=str
 )
 def test_a_lost_link_is_known_at_any_level(sshd: Sshd, words: list[str]) -> None:
-    with Tunnel(sshd, *words) as tunnel:
+    with Tunnel(sshd, *words, env={"KSSH_LOGLEVEL": "INFO"}) as tunnel:
         tunnel.is_up()
         tunnel.says("tunnel is up")
         sshd.kill_sessions()
@@ -228,7 +228,8 @@ def test_what_time_does_not_cure_is_tried_once(
 
 def test_a_refused_remote_port_is_named_and_tried_at_a_flat_pace(sshd: Sshd, relay: Relay) -> None:
     with held_port() as (port, _), Tunnel(sshd, through=relay.port, side="-R", port=port) as tunnel:
-        tunnel.says(f"port {port}")
+        tunnel.says("an old session may still hold it")
+        assert f"port {port}" in tunnel.said
         wait_for(lambda: time.monotonic() - relay.accepted[0] > 1.2)
         first = relay.accepted[0]
         assert len([at for at in relay.accepted if at < first + 1]) <= 2
