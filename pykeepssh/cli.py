@@ -8,7 +8,7 @@ import sys
 from . import __version__, effective, program, sshargs
 from .errors import STATUS, KsshError, printable
 from .kinds import TUNNEL
-from .settings import Settings
+from .settings import AUTO, Settings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -81,6 +81,10 @@ def _run(words: list[str]) -> int:
     standing = _standing()
     output, status = question.answer()
     configuration = effective.parse_configuration(output) if status == 0 and output else None
+    if settings.interval_s == AUTO:
+        from . import measured  # 12 ms, and files: only where they were asked for
+
+        settings.take_interval(measured.interval_s(settings.state_dir, configuration))
     plan = planning.make(line, configuration, settings, standing)
     if status not in (0, None) and (standing.attended or plan.kind != TUNNEL):
         program.become(path, words)  # ssh refuses its configuration or an option: it says why

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 NO_LIMIT = -1
+AUTO = -1  # interval_s: what a probe found out about this network and host
 
 _UNITS_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}  # sshd_config(5), TIME FORMATS
 _LARGEST = 2**31 - 1
@@ -25,7 +26,8 @@ def _digits(text: str) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 10 else None
 
 
-def _seconds(name: str, text: str, least: int = 0, most: int = _LONGEST_S) -> int:
+def seconds(name: str, text: str, least: int = 0, most: int = _LONGEST_S) -> int:
+    """Return a time in whole seconds, written as in sshd_config(5), TIME FORMATS.  Raises BadValue."""
     total = 0
     number = ""
     for char in text.lower():
@@ -44,11 +46,20 @@ def _seconds(name: str, text: str, least: int = 0, most: int = _LONGEST_S) -> in
 
 
 def _delay(name: str, text: str) -> int:
-    return _seconds(name, text, least=1)
+    return seconds(name, text, least=1)
 
 
 def _lifetime(name: str, text: str) -> int:
-    return _seconds(name, text, most=_LONGEST_LIFE_S)
+    return seconds(name, text, most=_LONGEST_LIFE_S)
+
+
+def _interval(name: str, text: str) -> int:
+    if text.lower() == "auto":
+        return AUTO
+    try:
+        return seconds(name, text)
+    except BadValue as error:
+        raise BadValue(name, text, f"{error.expected}, or auto") from None
 
 
 def _positive(name: str, text: str) -> int:
@@ -97,7 +108,7 @@ LOG_LEVELS = ("QUIET", "ERROR", "INFO", "VERBOSE", "DEBUG")  # ssh_config(5), Lo
 
 # name without KSSH_: (default as it would be written, parser)
 TABLE: dict[str, tuple[str, Callable[[str, str], object]]] = {
-    "INTERVAL": ("15", _seconds),
+    "INTERVAL": ("15", _interval),
     "COUNTMAX": ("3", _positive),
     "MAXSTART": ("-1", _limit),
     "RESTART": ("auto", _one_of("auto", "always", "never")),
@@ -121,9 +132,9 @@ TABLE: dict[str, tuple[str, Callable[[str, str], object]]] = {
 class Settings:
     """What the KSSH_* variables say.
 
-    Times are whole seconds.  interval_s 0 adds no keepalive; maxstart and maxlifetime_s know
-    NO_LIMIT and 0 for "none"; paths and names are "" where unset.  given holds the names (without
-    KSSH_) that the environment sets: those beat ssh_config, defaults do not.
+    Times are whole seconds.  interval_s 0 adds no keepalive, AUTO waits for take_interval(); maxstart
+    and maxlifetime_s know NO_LIMIT and 0 for "none"; paths and names are "" where unset.  given holds
+    the names (without KSSH_) that the environment sets: those beat ssh_config, defaults do not.
     """
 
     __slots__ = (
@@ -182,3 +193,11 @@ class Settings:
             attribute = name.lower()
             setattr(self, attribute if hasattr(type(self), attribute) else attribute + "_s", value)
         self.given = frozenset(given)
+
+    def take_interval(self, interval_s: int | None) -> None:
+        """Put a remembered interval in the place of AUTO; None: as if the variable were unset."""
+        if interval_s is None:
+            self.interval_s = seconds("KSSH_INTERVAL", TABLE["INTERVAL"][0])
+            self.given -= {"INTERVAL"}
+        else:
+            self.interval_s = interval_s

@@ -24,7 +24,7 @@ FLOORS = (
         "escapes",
         "termmodes",
     ),
-    ("plan", "policy", "wording", "identity"),
+    ("plan", "policy", "wording", "identity", "probeplan"),
     ("machine",),
     (
         "program",
@@ -39,7 +39,7 @@ FLOORS = (
         "console",
         "files",
     ),
-    ("supervisor", "daemon"),
+    ("supervisor", "daemon", "measured"),
     ("cli", "ctl"),
 )
 FLOOR = {module: floor for floor, modules in enumerate(FLOORS) for module in modules}

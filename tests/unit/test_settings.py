@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from pykeepssh.errors import BadValue, KsshError, printable
-from pykeepssh.settings import NO_LIMIT, TABLE, Settings
+from pykeepssh.settings import AUTO, NO_LIMIT, TABLE, Settings
 
 DEFAULTS = {
     "INTERVAL": ("interval_s", 15),
@@ -49,7 +49,7 @@ TIMES = {
 PATHS = {"/x": "/x", "a b": "a b", "~/x": "~/x", "\udcff": "\udcff", " ": " "}
 
 GOOD: dict[str, dict[str, object]] = {
-    "INTERVAL": {**TIMES},
+    "INTERVAL": {**TIMES, "auto": AUTO, "AUTO": AUTO},
     "COUNTMAX": {"1": 1, "010": 10, "2147483647": 2147483647},
     "MAXSTART": {"-1": -1, "1": 1, "2147483647": 2147483647},
     "RESTART": {"auto": "auto", "ALWAYS": "always", "Never": "never"},
@@ -90,7 +90,7 @@ NO_TIMES = [
 ]
 NO_NUMBERS = ["0", "-1", "+1", "1.5", "x", " 1", "1 ", "2147483648", "00000000001", "٣", "²", "1s"]
 BAD = {
-    "INTERVAL": (NO_TIMES, "a time of 0 to 2147483 seconds, such as 90 or 1m30s"),
+    "INTERVAL": (NO_TIMES, "a time of 0 to 2147483 seconds, such as 90 or 1m30s, or auto"),
     "COUNTMAX": (NO_NUMBERS, "a whole number of 1 to 2147483647"),
     "MAXSTART": (
         [text for text in NO_NUMBERS if text != "-1"] + ["-2", "-01"],
@@ -167,6 +167,14 @@ def test_a_bad_value_is_named_with_what_was_expected(name: str, text: str) -> No
 def test_the_first_bad_variable_is_named() -> None:
     with pytest.raises(BadValue, match=r"^KSSH_INTERVAL=x: "):
         Settings({"KSSH_LOGLEVEL": "x", "KSSH_INTERVAL": "x"})
+
+
+@pytest.mark.parametrize(("found", "interval_s", "beats"), [(80, 80, {"INTERVAL"}), (None, 15, set())])
+def test_auto_is_what_was_found_or_as_if_unset(found: int | None, interval_s: int, beats: set[str]) -> None:
+    settings = Settings({"KSSH_INTERVAL": "auto", "KSSH_COUNTMAX": "2"})
+    settings.take_interval(found)
+    assert settings.interval_s == interval_s
+    assert settings.given == {"COUNTMAX", *beats}
 
 
 SHOWN = {
