@@ -21,6 +21,7 @@ FIELDS: dict[str, tuple[tuple[type, ...], str]] = {
     "machine": ((str,), "host name of the machine that kssh runs on"),
     "pid": ((int,), "of kssh"),
     "pid_started": ((int, float), "when that process started, epoch seconds: a pid alone may be reused"),
+    "pid_mark": ((str,), 'the same, exact even where the clock was set since; "" where there is none'),
     "ssh_pid": ((int, type(None)), "of ssh, while it runs"),
     "state": ((str,), "of the machine: STARTING, UP, WAITING, RESTARTING, STOPPING"),
     "since": ((int, float), "when that state began, epoch seconds"),
@@ -28,6 +29,7 @@ FIELDS: dict[str, tuple[tuple[type, ...], str]] = {
     "reason": ((str,), "why ssh ended last, in words"),
     "next": ((int, float, type(None)), "when ssh is started next, epoch seconds, while WAITING"),
     "forwards": ((list,), 'what is forwarded, as in "R2222"'),
+    "logfile": ((str,), 'KSSH_LOGFILE as an absolute path, or ""'),
 }
 
 _NAME_CHARS = "-_.@+,:"

@@ -13,11 +13,13 @@ import socket
 import stat
 import time
 
+from . import history
 from .errors import BadValue, KsshError, printable
 
 # A lock that was released a moment ago, by a link that is just ending, is worth this wait.
 LOCK_WAIT_S = 0.5
 _LOCK_STEP_S = 0.02
+HISTORY_BYTES = 256 * 1024  # some 2000 events
 
 
 def home() -> str:
@@ -59,6 +61,20 @@ def state_directory(wanted: str) -> tuple[str, str | None]:
         raise KsshError(f"{why}; nor {printable(other)}: {error.strerror}; set KSSH_STATE_DIR") from error
 
 
+def existing_directories(wanted: str) -> list[str]:
+    """Return the directories where links of this user may have their records; none is made."""
+    if wanted:
+        return [wanted] if os.path.isdir(wanted) else []
+    usual = os.path.join(home(), ".local", "state", "kssh")
+    other = os.path.join(temporary_folder(), f"kssh-{os.getuid()}")
+    found = [usual] if os.path.isdir(usual) else []
+    try:
+        told = os.lstat(other)
+    except OSError:
+        return found
+    return [*found, other] if stat.S_ISDIR(told.st_mode) and told.st_uid == os.getuid() else found
+
+
 def temporary_folder() -> str:
     """Return TMPDIR if it can be used, else /tmp."""
     path = os.environ.get("TMPDIR", "")
@@ -83,6 +99,21 @@ def process_started() -> float:
     return ticks / os.sysconf("SC_CLK_TCK") + booted
 
 
+def process_mark(pid: int) -> str:
+    """Return what no other process has that ever had this pid, or "" if there is no such thing.
+
+    That is the id of this boot and the clock ticks from there to the start of the process: unlike
+    a time of day it stays the same when the clock is set.  Only Linux has it; proc(5).
+    """
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            ticks = file.read().rpartition(b")")[2].split()[19].decode()
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as text:
+            return f"{text.read().strip()}:{ticks}"
+    except (OSError, IndexError):
+        return ""
+
+
 def _private_directory(path: str) -> str:
     os.makedirs(path, mode=0o700, exist_ok=True)
     found = os.lstat(path) if path.startswith(temporary_folder()) else os.stat(path)
@@ -99,13 +130,33 @@ def write_by_rename(path: str, data: bytes) -> None:
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         try:
-            os.write(fd, data)
+            if os.write(fd, data) < len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         finally:
             os.close(fd)
         os.rename(temporary, path)
     except OSError:
         remove(temporary)
         raise
+
+
+def append_line(path: str, line: bytes) -> None:
+    """Append a line to a file of ours, which keeps its newer half when it grows too long.
+
+    Raises OSError.
+    """
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    fd = os.open(path, flags, 0o600)
+    try:
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        if found.st_size + len(line) > HISTORY_BYTES:
+            write_by_rename(path, history.newer_half(os.pread(fd, found.st_size, 0)) + line)
+        elif os.write(fd, line) < len(line):
+            os.ftruncate(fd, found.st_size)  # half a line would spoil the next one too
+    finally:
+        os.close(fd)
 
 
 def remove(path: str) -> None:
@@ -124,9 +175,9 @@ class Lock:
         self._path = path
         self._fd: int | None = None
 
-    def acquire(self) -> str | None:
+    def acquire(self, wait_s: float = LOCK_WAIT_S) -> str | None:
         """Take the lock; return None, or what its holder wrote if it is held.  Raises OSError."""
-        deadline = time.monotonic() + LOCK_WAIT_S
+        deadline = time.monotonic() + wait_s
         while True:
             fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
             try:
@@ -210,8 +261,21 @@ class Place:
         self._recorded = True
         return None
 
+    def append_history(self, line: bytes) -> str | None:
+        """Write a line of the link's history, which stays; return None, or why that failed.
+
+        Only for who holds the lock: two writers would lose each other's lines.
+        """
+        if self._lock is None:
+            return None
+        try:
+            append_line(f"{self._base}.history", line)
+        except OSError as error:
+            return error.strerror or "unknown error"
+        return None
+
     def leave(self) -> None:
-        """Remove all of it; may be called twice."""
+        """Remove all of it but the history; may be called twice."""
         if self._recorded:
             remove(f"{self._base}.json")
             self._recorded = False

@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from . import (
     effective,
     escapes,
+    history,
     identity,
     machine,
     network,
@@ -208,6 +209,7 @@ class Supervisor:
         self._recorded = ("", 0)
         self._since = time.time()
         self._pid_started = statefile.process_started()
+        self._pid_mark = statefile.process_mark(os.getpid())
 
     # -- life ------------------------------------------------------------------------------------
 
@@ -221,6 +223,7 @@ class Supervisor:
         self._open_ssh_lines()
         self._take_signals()
         self._take_terminal()
+        self._note(Report(history.STARTED))
         self._dispatch(machine.Started(float(self._settings.maxlifetime_s)))
         while self._finish is None or (self._screen and len(self._screen.flow) and not self._abandoned):
             self._watch()
@@ -786,6 +789,7 @@ class Supervisor:
         if report.event == UP and self._down_since is not None:
             report = report._replace(delay_s=time.monotonic() - self._down_since)
             self._down_since = None
+        self._note(report)
         if report.reason:
             self._reason = report.reason
         if report.event == RETRY:
@@ -825,6 +829,12 @@ class Supervisor:
         self._back.detach()
         self._back = None
 
+    def _note(self, report: Report) -> None:
+        """Write a tunnel's history; no failure may end the link."""
+        failed = self._place.append_history(history.pack(time.time(), os.getpid(), report))
+        if failed:
+            self._log.write(notify.DEBUG, f"{self._host}: no history: {failed}")
+
     def _write_record(self) -> None:
         state = self._link.state
         starts = self._link.history.starts
@@ -843,6 +853,7 @@ class Supervisor:
                     "machine": statefile.machine(),
                     "pid": os.getpid(),
                     "pid_started": self._pid_started,
+                    "pid_mark": self._pid_mark,
                     "ssh_pid": self._run.child.pid if self._run is not None else None,
                     "state": state,
                     "since": self._since,
@@ -850,6 +861,7 @@ class Supervisor:
                     "reason": self._reason,
                     "next": self._next_wall(),
                     "forwards": [printable(f) for f in identity.forwards(self._line, self._configuration)],
+                    "logfile": os.path.abspath(self._settings.logfile) if self._settings.logfile else "",
                 }
             )
         )

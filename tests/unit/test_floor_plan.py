@@ -24,8 +24,8 @@ FLOORS = (
         "escapes",
         "termmodes",
     ),
-    ("plan", "policy", "wording", "identity", "probeplan"),
-    ("machine",),
+    ("plan", "policy", "wording", "identity", "probeplan", "history"),
+    ("machine", "overview"),
     (
         "program",
         "effective",

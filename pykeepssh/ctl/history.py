@@ -1,0 +1,278 @@
+"""The verbs on what was: history, log.
+
+Knows terminals and files.  Must not know how periods follow from events.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import sys
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import Any, BinaryIO
+
+from .. import history, overview
+from ..errors import KsshError, printable
+from ..wording import duration
+from . import state
+from .main import complain
+from .state import State, Unknown
+
+UNKNOWN = 4
+JSON_VERSION = 1
+_POLL_S = 0.3
+_DAY_S = 86400.0
+_WINDOWS = (("day", _DAY_S), ("week", 7 * _DAY_S), ("month", 30 * _DAY_S))
+_COLUMNS = 80
+_LEAST_COLUMNS = 30
+_LAST_LINES = 10  # as tail(1)
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise argparse.ArgumentTypeError(f"{text}: expected a whole number")
+    return int(text)
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the verbs of this module to ksshctl's."""
+    summary = "show the outages and the availability of a tunnel"
+    shown = _add(subparsers, "history", summary)
+    shown.add_argument("-n", "--outages", type=_count, default=20, metavar="N", help="only the last N [20]")
+    shown.add_argument("--json", action="store_true", help="as JSON, described in ksshctl(1)")
+    log = _add(subparsers, "log", "print what kssh said of a link")
+    log.add_argument("-f", "--follow", action="store_true", help="go on as more is said, until Ctrl-C")
+    log.add_argument(
+        "-n", "--lines", type=_count, metavar="N", help=f"only the last N [all; with -f {_LAST_LINES}]"
+    )
+
+
+def _add(subparsers: Any, verb: str, summary: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        verb, help=summary, description=f"{summary[0].upper()}{summary[1:]}.", allow_abbrev=False
+    )
+    what = "a link that runs or ran: its name, or how that begins; its destination while it runs"
+    parser.add_argument("name", metavar="NAME", help=what)
+    state.add_user(parser)
+    return parser
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Do what a verb of this module says; return the exit status."""
+    state.become_user(arguments.user)
+    found = state.read()
+    try:
+        return _log(found, arguments) if arguments.verb == "log" else _history(found, arguments)
+    except Unknown as error:
+        complain(str(error))
+        return UNKNOWN
+
+
+# history
+
+
+def _history(found: State, arguments: argparse.Namespace) -> int:
+    name = found.find_history(arguments.name)
+    entries = state.read_history(found.histories[name])
+    link = found.links.get(name)
+    running = link is not None and bool(entries) and entries[-1].pid == link.record["pid"]
+    wall = time.time()
+    periods = history.periods(entries, wall, running)
+    if arguments.json:
+        _print([json.dumps(_exported(name, periods, wall), indent=2)])
+        return 0
+    outages = history.outages(periods)
+    _print([f"{printable(name)}: {overview.state_of(periods, wall)}", ""])
+    shown = outages[-arguments.outages :] if arguments.outages else []
+    if shown:
+        _print(overview.table([overview.OUTAGE_TITLES, *(_outage(p, p.end >= wall) for p in shown)]))
+        if len(outages) > len(shown):
+            _print([f"({len(outages) - len(shown)} earlier ones not shown: -n)"])
+    else:
+        _print([f"{len(outages)} outages" if outages else "no outage"])
+    _print([""])
+    _show_availability(periods, wall)
+    return 0
+
+
+def _outage(period: history.Period, ongoing: bool) -> tuple[str, str, str, str]:
+    stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(period.begin))
+    return overview.outage_row(period, ongoing, stamp)
+
+
+def _show_availability(periods: list[history.Period], wall: float) -> None:
+    begin = periods[0].begin if periods else wall
+    for name, length_s in _WINDOWS:
+        share = history.share(periods, wall - length_s, wall)
+        part = f"  (known for {duration(wall - begin)})" if begin > wall - length_s else ""
+        # What is left of a name stands above its strip.
+        _print([f"{name:5}  {overview.percent(share)}{part}"])
+        _show_strip(history.strip(periods, wall - length_s, wall, _cells()))
+
+
+def _cells() -> int:
+    columns = _COLUMNS
+    if sys.stdout.isatty():
+        try:
+            columns = os.get_terminal_size(1).columns or _COLUMNS
+        except OSError:
+            pass
+    return min(max(columns, _LEAST_COLUMNS), 120) - len("       ")
+
+
+def _show_strip(shares: list[history.Share]) -> None:
+    cells = [overview.cell(share) for share in shares]
+    coloured = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    if not _shows_blocks():
+        _print(["       " + "".join(plain for _, plain, _ in cells)])
+    elif coloured:
+        from rich.console import Console
+        from rich.text import Text
+
+        strip = Text("       ", no_wrap=True)
+        for colour, part in itertools.groupby(cells, lambda cell: cell[2]):
+            strip.append("".join(block for block, _, _ in part), style=colour)
+        Console(highlight=False).print(strip, soft_wrap=True)
+    else:
+        _print(["       " + "".join(block for block, _, _ in cells)])
+
+
+def _shows_blocks() -> bool:
+    try:
+        "█▁·".encode(sys.stdout.encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
+
+
+def _exported(name: str, periods: list[history.Period], wall: float) -> dict[str, Any]:
+    return {
+        "version": JSON_VERSION,
+        "link": name,
+        "availability": {
+            window: history.share(periods, wall - length_s, wall).available for window, length_s in _WINDOWS
+        },
+        "periods": [
+            {
+                "begin": period.begin,
+                "end": period.end,
+                "state": period.state,
+                "outcome": period.outcome,
+                "reason": period.reason,
+                "starts": period.starts,
+            }
+            for period in periods
+        ],
+    }
+
+
+def _print(lines: Iterable[str]) -> None:
+    for line in lines:
+        print(line)  # noqa: T201 - it is what a verb is for
+    sys.stdout.flush()
+
+
+# log
+
+
+def _log(found: State, arguments: argparse.Namespace) -> int:
+    """Print the lines of KSSH_LOGFILE where the link has one, else those of its history."""
+    try:
+        link = found.find(arguments.name)
+    except Unknown:
+        link = None
+    if link is not None and link.record["logfile"]:
+        _tail(link.record["logfile"], arguments, lambda line: printable(os.fsdecode(line)))
+        return 0
+    if link is not None and link.name not in found.histories:
+        raise KsshError(f"{printable(link.name)}: only tunnels have a history; KSSH_LOGFILE keeps more")
+    name = found.find_history(arguments.name)
+    _tail(found.histories[name], arguments, lambda line: _told(name, line))
+    return 0
+
+
+def _told(name: str, line: bytes) -> str | None:
+    entry = history.unpack(line)
+    if entry is None:
+        return None
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(entry.wall))
+    return overview.log_line(entry, name, stamp)
+
+
+def _tail(path: str, arguments: argparse.Namespace, shown: Any) -> None:
+    most = arguments.lines
+    if most is None and arguments.follow:
+        most = _LAST_LINES
+    try:
+        file = _open(path)
+    except OSError as error:
+        raise KsshError(f"{printable(path)}: {error.strerror}") from error
+    with file:
+        lines = (line for line in map(shown, _lines(file)) if line is not None)
+        _print(lines if most is None else deque(lines, most))
+        if arguments.follow:
+            _follow(path, file, shown)
+
+
+def _open(path: str) -> BinaryIO:
+    return open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb")
+
+
+def _lines(file: BinaryIO) -> Iterator[bytes]:
+    """Yield the lines that are there; half a line waits for its end."""
+    while line := file.readline():
+        if not line.endswith(b"\n"):
+            file.seek(-len(line), os.SEEK_CUR)
+            return
+        yield line.rstrip(b"\r\n")
+
+
+def _follow(path: str, file: BinaryIO, shown: Any) -> None:
+    """Print what is appended, for ever; a file that took this one's place is read from its first line on.
+
+    A history that was shortened begins with lines that were printed: only newer ones follow.
+    """
+    latest = _last_line(file)
+    while True:
+        for line in _lines(file):
+            latest = line
+            _print(told for told in [shown(line)] if told is not None)
+        time.sleep(_POLL_S)
+        replaced = _replacement(path, file)
+        if replaced is not None:
+            file.close()
+            file = replaced
+            _skip_past(file, latest)
+
+
+def _last_line(file: BinaryIO) -> bytes:
+    here = file.tell()
+    file.seek(max(0, here - 65536))
+    lines = file.read(here - file.tell()).splitlines()
+    file.seek(here)
+    return lines[-1] if lines else b""
+
+
+def _skip_past(file: BinaryIO, line: bytes) -> None:
+    """Go behind a line, or stay at the beginning if it is not there."""
+    for found in _lines(file):
+        if found == line:
+            return
+    file.seek(0)
+
+
+def _replacement(path: str, file: BinaryIO) -> BinaryIO | None:
+    """Return the file that stands in this one's place now, or None if it is the same."""
+    try:
+        there, here = os.stat(path), os.fstat(file.fileno())
+        if not os.path.samestat(there, here):
+            return _open(path)
+        if there.st_size < file.tell():
+            file.seek(0)  # cut off, as copytruncate does
+    except OSError:
+        pass  # gone for the moment
+    return None

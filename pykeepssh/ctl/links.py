@@ -1,0 +1,359 @@
+"""The verbs on links that run: status, stop, restart, retry, wait.
+
+Knows terminals and signals.  Must not know how a record is found or checked.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import signal
+import sys
+import time
+from collections.abc import Iterable
+from typing import Any, Callable
+
+from .. import overview, statefile
+from ..errors import KsshError, printable
+from ..kinds import COMMAND, STREAM
+from ..wording import duration
+from . import state
+from .main import complain
+from .state import Link, State, Unknown
+
+NOT_UP = 3
+UNKNOWN = 4
+
+JSON_VERSION = 1
+_WATCH_S = 1.0
+_POLL_S = 0.1
+_STOP_S = 10.0  # kssh gives ssh 3 s, and the loop of a busy machine a few
+_REACT_S = 5.0
+
+_UNITS_S = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def seconds(text: str) -> float:
+    """Return a time such as "90", "2.5" or "1m30s" in seconds.  Raises argparse.ArgumentTypeError."""
+    parts = re.findall(r"([0-9]+(?:\.[0-9]+)?)([smhd]?)", text.lower())
+    if not parts or "".join(number + unit for number, unit in parts) != text.lower():
+        raise argparse.ArgumentTypeError(f"{text}: expected a time such as 90 or 1m30s")
+    return sum(float(number) * _UNITS_S[unit] for number, unit in parts)
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the verbs of this module to ksshctl's."""
+    status = _add(subparsers, "status", "show what runs", "*")
+    status.description = (
+        "Show what runs.  Exit status: 0 if all links are up, or all that are named; "
+        "3 if one is not; 4 if a named one is not known."
+    )
+    shape = status.add_mutually_exclusive_group()
+    shape.add_argument("--json", action="store_true", help="as JSON, described in ksshctl(1)")
+    shape.add_argument("--names", dest="names_only", action="store_true", help="only the names, a line each")
+    status.add_argument("--watch", action="store_true", help="show it again and again, until Ctrl-C")
+    stop = _add(subparsers, "stop", "end links in order, and wait until they are gone", "+")
+    stop.add_argument("--timeout", type=seconds, default=_STOP_S, metavar="S", help="wait no longer [10]")
+    _add(subparsers, "restart", "end ssh and start it again, or start it now where it waits", "+")
+    _add(subparsers, "retry", "start ssh now where it waits; leave alone what is up", "+")
+    wait = _add(subparsers, "wait", "wait until a link is up, also one that is still to come", 1)
+    wait.add_argument("--timeout", type=seconds, default=None, metavar="S", help="give up then: status 3")
+
+
+def _add(subparsers: Any, verb: str, summary: str, count: str | int) -> argparse.ArgumentParser:
+    what = "a link: its name, its destination, or how its name begins, if that is clear"
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        verb, help=summary, description=f"{summary[0].upper()}{summary[1:]}.", allow_abbrev=False
+    )
+    parser.add_argument("names", nargs=count, metavar="NAME", help=what)
+    state.add_user(parser)
+    return parser
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Do what a verb of this module says; return the exit status."""
+    state.become_user(arguments.user)
+    if arguments.verb == "status":
+        return _watch(arguments) if arguments.watch else _status(arguments)
+    if arguments.verb == "wait":
+        return _wait(arguments.names[0], arguments.timeout)
+    return _each(arguments)
+
+
+# status
+
+
+class View:
+    """What is to be shown of the links that were asked for.
+
+    rows     of the table
+    notes    lines below it
+    missing  lines about names that mean nothing
+    """
+
+    def __init__(self, found: State, words: list[str]) -> None:
+        wall = time.time()
+        self.links: list[Link] = [] if words else list(found.links.values())
+        self.missing: list[str] = []
+        resting: list[str] = []
+        for word in dict.fromkeys(words):
+            try:
+                self.links.append(found.find(word))
+            except Unknown as error:
+                try:
+                    resting.append(found.find_history(word))
+                except Unknown:
+                    self.missing.append(str(error))
+        self.links = list({link.name: link for link in self.links}.values())
+        self.rows = [overview.row(link.record, wall) for link in self.links]
+        for name in resting:
+            self.rows.append(overview.resting_row(name, state.read_history(found.histories[name]), wall))
+        self.elsewhere = [] if words else found.elsewhere
+        self.resting = resting
+
+    @property
+    def notes(self) -> list[str]:
+        """Lines about links of other machines, which cannot be checked from here."""
+        return [
+            printable(f"{overview.link_id(other)}: {_state_of(other)}, as {other['machine']} wrote; ")
+            + "not checked from here"
+            for other in self.elsewhere
+        ]
+
+    def status(self) -> int:
+        """Return the exit status that tells of these links."""
+        if self.missing:
+            return UNKNOWN
+        return 0 if not self.resting and all(_is_up(link) for link in self.links) else NOT_UP
+
+    def exported(self) -> dict[str, Any]:
+        """Return what "--json" shows."""
+        return {
+            "version": JSON_VERSION,
+            "machine": statefile.machine(),
+            "links": [overview.exported(link.record) for link in self.links],
+            "resting": self.resting,
+            "elsewhere": [overview.exported(other) for other in self.elsewhere],
+        }
+
+
+def _is_up(link: Link) -> bool:
+    return bool(link.record["state"] == overview.UP)
+
+
+def _state_of(record: dict[str, Any]) -> str:
+    return overview.STATE_WORDS.get(record["state"], str(record["state"]))
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    view = View(state.read(), arguments.names)
+    if arguments.json:
+        _print([json.dumps(view.exported(), indent=2)])
+    elif arguments.names_only:
+        _print(printable(link.name) for link in view.links)
+    else:
+        _show(view)
+    for line in view.missing:
+        complain(line)
+    return view.status()
+
+
+def _show(view: View) -> None:
+    if sys.stdout.isatty() and view.rows:
+        from rich.console import Console
+
+        Console(highlight=False).print(_rich_table(view))
+    else:
+        _print(_lines(view))
+    _print(view.notes)
+
+
+def _lines(view: View) -> list[str]:
+    if view.rows:
+        return overview.table([overview.TITLES, *view.rows])
+    return [] if view.missing or view.elsewhere else ["no link runs"]
+
+
+_COLOURS = {"up": "green", "waiting": "yellow", "connecting": "yellow", "restarting": "yellow"}
+
+
+def _rich_table(view: View) -> Any:
+    from rich.table import Table
+    from rich.text import Text
+
+    kept = [i for i, _ in enumerate(overview.TITLES) if any(row[i] for row in view.rows)]
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for i in kept:
+        # What tells one link from another is never cut; reasons and forwards wrap.
+        table.add_column(overview.TITLES[i], no_wrap=i in (1, 2, 3, 6), overflow="fold")
+    for row in view.rows:
+        colour = _COLOURS.get(row.state, "red")
+        table.add_row(*(Text(row[i] or "-", style=colour if i == 1 else "") for i in kept))
+    return table
+
+
+def _watch(arguments: argparse.Namespace) -> int:
+    """Show the links again and again; where nobody looks, only what changed."""
+    if sys.stdout.isatty() and not arguments.json and not arguments.names_only:
+        return _watch_live(arguments.names)
+    shown: object = None
+    while True:
+        view = View(state.read(), arguments.names)
+        if arguments.json:
+            new: list[str] = [json.dumps(view.exported(), separators=(",", ":"))]
+        elif arguments.names_only:
+            new = [printable(link.name) for link in view.links]
+        else:
+            new = [*_lines(view), *view.notes, *view.missing]
+        # Lengths of time change with every look; what a link does, does not.
+        told = [view.missing, view.resting, [link.record for link in view.links], view.elsewhere]
+        if told != shown:
+            _print(new)
+            sys.stdout.flush()
+            shown = told
+        time.sleep(_WATCH_S)
+
+
+def _watch_live(words: list[str]) -> int:
+    from rich.console import Console, Group
+    from rich.live import Live
+    from rich.text import Text
+
+    view = View(state.read(), words)
+    with Live(console=Console(highlight=False), auto_refresh=False, screen=True) as live:
+        try:
+            while True:
+                table = _rich_table(view) if view.rows else Text("\n".join(_lines(view)))
+                stamp = Text(f"{time.strftime('%H:%M:%S')}  Ctrl-C: end", style="dim")
+                live.update(Group(stamp, table, *map(Text, [*view.notes, *view.missing])), refresh=True)
+                time.sleep(_WATCH_S)
+                view = View(state.read(), words)
+        except KeyboardInterrupt:
+            return view.status()
+
+
+def _print(lines: Iterable[str]) -> None:
+    for line in lines:
+        sys.stdout.buffer.write(f"{line}\n".encode(sys.stdout.encoding or "utf-8", "backslashreplace"))
+
+
+# stop, restart, retry
+
+
+def _each(arguments: argparse.Namespace) -> int:
+    """Do something to every link that is named; return the worst status."""
+    found = state.read()
+    links: dict[str, Link] = {}
+    worst = 0
+    for word in arguments.names:
+        try:
+            link = found.find(word)
+            links[link.name] = link
+        except Unknown as error:
+            complain(str(error))
+            worst = UNKNOWN
+    deeds: dict[str, Callable[[Link], Callable[[], str | None]]] = {
+        "stop": _stop,
+        "restart": _restart,
+        "retry": _retry,
+    }
+    limit_s = arguments.timeout if arguments.verb == "stop" else _REACT_S
+    deadline = time.monotonic() + limit_s
+    waiting: list[tuple[Link, Callable[[], str | None]]] = []
+    for link in links.values():
+        try:
+            waiting.append((link, deeds[arguments.verb](link)))
+        except KsshError as error:
+            complain(str(error))
+            worst = max(worst, NOT_UP)
+    for link, done in waiting:  # all were told first, so they take no longer than the slowest
+        said = _until(done, deadline)
+        if said is None:
+            why = _why_not(link, arguments.verb)
+            complain(f"{printable(link.name)}: no reaction within {duration(limit_s)}{why}")
+            worst = max(worst, NOT_UP)
+        else:
+            _print([f"{printable(link.name)}: {said}"])
+    return worst
+
+
+def _until(done: Callable[[], str | None], deadline: float) -> str | None:
+    while True:
+        said = done()
+        if said is not None or time.monotonic() >= deadline:
+            return said
+        time.sleep(_POLL_S)
+
+
+def _why_not(link: Link, verb: str) -> str:
+    if verb != "stop" and link.record["kind"] in (COMMAND, STREAM):
+        return "; a remote command is not run twice"
+    return f" (process {link.record['pid']})"
+
+
+def _stop(link: Link) -> Callable[[], str | None]:
+    state.send(link.record, signal.SIGTERM)
+    return lambda: None if state.is_alive(link.record) else "stopped"
+
+
+def _restart(link: Link) -> Callable[[], str | None]:
+    if link.record["state"] == overview.WAITING:
+        return _retry(link)
+    return _told(link, "restarting")
+
+
+def _retry(link: Link) -> Callable[[], str | None]:
+    if link.record["state"] != overview.WAITING:
+        said = f"{_state_of(link.record)}; nothing to retry"
+        return lambda: said
+    return _told(link, "connecting")
+
+
+def _told(link: Link, said: str) -> Callable[[], str | None]:
+    """Ask kssh for a fresh start; what is returned tells when it has begun."""
+    before = _progress(link)
+    if not state.send(link.record, signal.SIGUSR1):
+        raise KsshError(f"{printable(link.name)}: has just ended")
+    return lambda: said if _progress(link) != before else None
+
+
+def _progress(link: Link) -> object:
+    """Return what of a link's record changes when kssh does something."""
+    data = state.read_file(link.path, 1_000_000)
+    try:
+        found = json.loads(data or b"null")
+        return found["state"], found["starts"]
+    except (ValueError, TypeError, KeyError):
+        return None  # it ended
+
+
+# wait
+
+
+def _wait(word: str, limit_s: float | None) -> int:
+    """Wait until a link is up."""
+    deadline = None if limit_s is None else time.monotonic() + limit_s
+    announced = False
+    while True:
+        link, why = None, ""
+        try:
+            link = state.read().find(word)
+        except Unknown as error:
+            why = str(error)
+        if link is not None and _is_up(link):
+            _print([f"{printable(link.name)}: up"])
+            return 0
+        if deadline is not None and time.monotonic() >= deadline:
+            if link is None:
+                complain(why)
+                return UNKNOWN
+            reason = f" ({printable(link.record['reason'])})" if link.record["reason"] else ""
+            waited = duration(limit_s or 0)
+            complain(f"{printable(link.name)}: {_state_of(link.record)} after {waited}{reason}")
+            return NOT_UP
+        if link is None and not announced and os.isatty(2):
+            complain(f"{why}; waiting for it")
+            announced = True
+        time.sleep(_POLL_S if deadline is None else min(_POLL_S, max(0.0, deadline - time.monotonic())))
