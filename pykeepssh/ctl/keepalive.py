@@ -1,0 +1,543 @@
+"""ksshctl keepalive: shows, sets and takes back keepalive of plain ssh and of sshd.
+
+Knows which file a scope means and the order of the steps of a safe change.  The grammar is in
+sshconfig.py, the writing in configfile.py, what ssh and sshd make of it in openssh.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Callable
+from typing import Any
+
+from .. import openssh, program, sshconfig, sshserver
+from ..configfile import ConfigFile, Refused, write_new
+from ..errors import KsshError, printable
+from . import undo
+
+ANY_HOST = "keepalive-check"  # a host that no block names
+LONGEST_S = 86400
+MOST = 1000
+SYSTEM_DROP_IN = "99-ksshctl-keepalive.conf"  # last: the first value wins, so that others keep theirs
+SERVER_DROP_IN = "00-ksshctl-keepalive.conf"  # first, for the same reason
+
+EPILOG = """exit status: 0 done, or nothing to do; 1 not done, the file is as it was; 2 usage"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
+    """Add the verb and its actions."""
+    parser = subparsers.add_parser(
+        "keepalive", help="keepalive in ssh_config and sshd_config", epilog=EPILOG, allow_abbrev=False
+    )
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    show = actions.add_parser("show", help="what is in force, and which file says so", allow_abbrev=False)
+    show.add_argument("host", nargs="?", metavar="HOST", help="default: a host that no block names")
+    _add_scope(show, required=False)
+    show.add_argument("--connection", metavar="SPEC", help='for sshd\'s Match blocks: "user=U,host=H,addr=A"')
+    show.add_argument("--json", action="store_true", help="for programs")
+    for name, text in (("set", "set it"), ("unset", "take back what set did")):
+        change = actions.add_parser(name, help=text, epilog=EPILOG, allow_abbrev=False)
+        _add_scope(change, required=True)
+        change.add_argument(
+            "--host",
+            default=None,
+            metavar="PATTERN",
+            help="hosts, as after Host in ssh_config(5) (default: *)",
+        )
+        if name == "set":
+            change.add_argument("--interval", type=_number(LONGEST_S), default=60, metavar="S")
+            change.add_argument("--count-max", type=_number(MOST), default=3, metavar="N")
+        change.add_argument("--dry-run", action="store_true", help="show the difference, write nothing")
+        change.add_argument(
+            "--confirm-within",
+            type=_number(LONGEST_S),
+            metavar="S",
+            help='take it back after S seconds unless "ksshctl keepalive confirm" comes by a new connection',
+        )
+    actions.add_parser("confirm", help="keep what was set with --confirm-within", allow_abbrev=False)
+
+
+def _add_scope(parser: argparse.ArgumentParser, required: bool) -> None:
+    scope = parser.add_mutually_exclusive_group(required=required)
+    for name, text in (
+        ("user", "~/.ssh/config"),
+        ("system", openssh.SYSTEM_CONFIG),
+        ("server", openssh.SERVER_CONFIG),
+    ):
+        scope.add_argument(f"--{name}", dest="scope", action="store_const", const=name, help=text)
+    parser.add_argument("--config", type=_path, metavar="FILE", help="the file instead of the usual one")
+    parser.add_argument("--sshd", metavar="PROGRAM", help="sshd instead of the one in PATH")
+
+
+def _number(most: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= most and len(text) < 9):
+            raise argparse.ArgumentTypeError(f"{printable(text)}: expected a whole number from 1 to {most}")
+        return int(text)
+
+    return number
+
+
+def _path(text: str) -> str:
+    if not text or "\0" in text:
+        raise argparse.ArgumentTypeError("expected the path of a file")
+    return os.path.abspath(text)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Do what the command line asks for; return the exit status."""
+    if arguments.action == "show":
+        return _show(arguments)
+    if arguments.action == "confirm":
+        _say(f"confirmed: {printable(undo.confirm())}")
+        return 0
+    change = _Server(arguments) if arguments.scope == "server" else _Client(arguments)
+    return change.dry_run() if arguments.dry_run else change.make()
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+
+
+def place_of(setting: sshconfig.Setting | None) -> str:
+    """Return where a setting stands, in words."""
+    return "default" if setting is None else f"{printable(setting.file)} line {setting.number}"
+
+
+# Changing.
+
+
+class _Change:
+    """One set or unset.
+
+    main    the file that the program reads first
+    target  the file that is changed: main, or a drop-in that main includes
+    """
+
+    def __init__(self, arguments: argparse.Namespace, main: str) -> None:
+        self.arguments = arguments
+        self.setting = arguments.action == "set"
+        self.main = main
+        self.target = main
+        self.wanted: dict[str, str] = {}
+
+    def new_bytes(self, old: bytes) -> bytes:
+        """Return what the target is to hold.  Raises sshconfig.Unclear."""
+        raise NotImplementedError
+
+    def refusal(self, config: str) -> str | None:
+        """Return why a main file will not do, None if it will: for the program, or for the wanted values."""
+        raise NotImplementedError
+
+    def written(self, file: ConfigFile) -> None:
+        """Do what is to follow while the file is still locked."""
+
+    def _data(self, before: bytes | None) -> bytes | None:
+        try:
+            new = self.new_bytes(before or b"")
+        except sshconfig.Unclear as error:
+            raise Refused(f"{printable(self.target)} {error}; nothing was written") from error
+        if not new and (before is None or self.target != self.main):
+            return None  # a drop-in of ours that holds nothing any more
+        return new
+
+    def dry_run(self) -> int:
+        """Show the difference that it would make."""
+        try:
+            before = openssh.read(self.target) if os.path.exists(self.target) else None
+            after = self._data(before)
+        except OSError as error:
+            raise Refused(f"cannot read {printable(self.target)}: {error.strerror}") from error
+        if after == before:
+            _say(f"{printable(self.target)}: nothing to change")
+        sys.stdout.write(_difference(before or b"", after or b"", self.target))
+        return 0
+
+    def make(self) -> int:
+        """Make the change, checked before and after; nothing or everything."""
+        user = self.arguments.scope == "user"
+        like = self.main if self.main != self.target else None
+        with ConfigFile(self.target, user, 0o600 if user else 0o644, like) as file:
+            data = self._data(file.before)
+            if data == file.before:
+                why = self.refusal(self.main) if os.path.exists(self.main) else None
+                if why is not None:
+                    raise Refused(f"{why}; nothing was written")
+                _say(f"{printable(self.target)}: nothing to change")
+                return 0
+            if file.before is not None and self.main == self.target:
+                self._check_present()
+            file.replace(
+                data, lambda candidate: self._check(candidate, data), lambda: self.refusal(self.main)
+            )
+            _say(f"{printable(file.real)}: {'removed' if data is None else 'written'}")
+            if file.backup is not None:
+                _say(f"backup: {printable(file.backup)}")
+            self.written(file)
+        return 0
+
+    def _check_present(self) -> None:
+        """Raise Refused if the file is refused already, as it is now."""
+        wanted, self.wanted = self.wanted, {}
+        why = self.refusal(self.main)
+        self.wanted = wanted
+        if why is not None:
+            raise Refused(
+                f"{printable(self.main)} is refused already as it is now: {why}; nothing was written"
+            )
+
+    def _check(self, candidate: str, data: bytes | None) -> str | None:
+        """Check a candidate in a main file of its own; return why it will not do."""
+        if self.target == self.main:
+            why = self.refusal(candidate)
+        elif data is None:
+            why = None  # a file less: verified afterwards
+        else:
+            why = self._check_drop_in(candidate)
+        if why is not None:
+            shown = why.replace(printable(candidate), printable(self.target))
+            return f"{shown}; nothing was written"
+        return None
+
+    def _check_drop_in(self, candidate: str) -> str | None:
+        lines = sshconfig.parse(openssh.read(self.main) or b"")
+        at = self._include(lines)
+        text = b"".join(line.raw for line in lines[:at])
+        text += b'Include "%s"\n' % os.fsencode(candidate)
+        text += b"".join(line.raw for line in lines[at:])
+        with tempfile.TemporaryDirectory(prefix="ksshctl-") as folder:
+            path = os.path.join(folder, os.path.basename(self.main))
+            write_new(path, text)
+            return self.refusal(path)
+
+    def _include(self, lines: list[sshconfig.Line]) -> int:
+        """Return the index of the Include line that finds drop-ins for every connection; -1: none."""
+        folder = os.path.basename(self.main) + ".d"
+        for index, line in enumerate(lines):
+            if line.opens:
+                break
+            if line.keyword == "include" and self._drop_in_folder(line.arguments, folder):
+                return index
+        return -1
+
+    def _drop_in_folder(self, arguments: tuple[bytes, ...], folder: str) -> str | None:
+        for argument in arguments:
+            head, tail = os.path.split(os.fsdecode(argument))
+            if not head.startswith("/"):
+                head = os.path.join("/etc/ssh", head)
+            if os.path.basename(head) == folder and tail in ("*", "*.conf") and os.path.isdir(head):
+                return head
+        return None
+
+    def _use_drop_in(self, name: str, words: tuple[str, ...]) -> None:
+        """Choose the drop-in as target if main includes some and does not say otherwise before."""
+        data = openssh.read(self.main)
+        if data is None:
+            return
+        lines = sshconfig.parse(data)
+        at = self._include(lines)
+        if at < 0 or sshconfig.labels(data):
+            return
+        lower = {word.lower() for word in words}
+        if any(line.keyword in lower for line in lines[:at]):
+            return
+        folder = self._drop_in_folder(lines[at].arguments, os.path.basename(self.main) + ".d")
+        self.target = os.path.join(folder or "", name)
+
+    def mismatch(self, word: str, found: str, source: sshconfig.Setting | None, config: str) -> str:
+        """Return the sentence for a value that does not come out as wanted."""
+        said = f"{word} would be {printable(found) or 'unknown'}, not {self.wanted[word]}"
+        if source is None:
+            return f"{said}: nothing sets it"
+        where = place_of(source._replace(file=self.main) if source.file == config else source)
+        return f"{said}: {where} says so first; change it there"
+
+
+class _Client(_Change):
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        usual = openssh.user_config() if arguments.scope == "user" else openssh.SYSTEM_CONFIG
+        super().__init__(arguments, arguments.config or usual)
+        if arguments.confirm_within is not None:
+            raise KsshError("--confirm-within is for --server")
+        self._ssh = program.find(os.environ.get("KSSH_SSH", ""), os.environ)
+        self._pattern = _pattern("*" if arguments.host is None else arguments.host)
+        self._name = ANY_HOST
+        if self._pattern != b"*":
+            self._name = os.fsdecode(sshconfig.example_of(self._pattern))
+        if arguments.scope == "system":
+            self._check_includes()
+            self._use_drop_in(SYSTEM_DROP_IN, ())
+        if self.setting:
+            values = (arguments.interval, arguments.count_max)
+            self.wanted = dict(zip(sshconfig.CLIENT, map(str, values)))
+
+    def _check_includes(self) -> None:
+        """Refuse what cannot be checked: "ssh -F" takes a relative Include for one in ~/.ssh."""
+        for number, line in enumerate(sshconfig.parse(openssh.read(self.main) or b""), 1):
+            if line.keyword == "include" and not all(word.startswith(b"/") for word in line.arguments):
+                raise Refused(
+                    f"{printable(self.main)} line {number}: Include with a path that does not begin with /; "
+                    "write it in full first; nothing was written"
+                )
+
+    def new_bytes(self, old: bytes) -> bytes:
+        if not self.setting:
+            return sshconfig.unset(old, self._pattern)
+        return sshconfig.set_client(old, self._pattern, self.arguments.interval, self.arguments.count_max)
+
+    def refusal(self, config: str) -> str | None:
+        # The user's own file is read without -F: only then ssh looks at its owner and mode.
+        usual = self.arguments.config is None and self.arguments.scope == "user" and config == self.main
+        try:
+            client = openssh.Client(self._ssh, self._name, None if usual else config)
+        except KsshError as error:
+            return f"ssh: {error}"
+        for word, value in self.wanted.items():
+            if client.value(word) != value:
+                return self.mismatch(word, client.value(word), client.source(word), config)
+        return None
+
+
+def _pattern(text: str) -> bytes:
+    """Return the pattern list of --host.  Raises KsshError if ssh_config has no way to write it."""
+    words = text.split()
+    if (
+        not any(not word.startswith("!") for word in words)
+        or not text.isprintable()
+        or any(char in text for char in "\"'#\\=,>")
+        or any(word in ("!", "") for word in words)
+    ):
+        raise KsshError(f'--host "{printable(text)}": expected patterns as after Host in ssh_config(5)')
+    return os.fsencode(" ".join(words))
+
+
+class _Server(_Change):
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        super().__init__(arguments, arguments.config or openssh.SERVER_CONFIG)
+        if arguments.host is not None:
+            raise KsshError("--host is for --user and --system: sshd's keepalive is for every client")
+        undo.refuse_a_second()
+        found = openssh.find_sshd(arguments.sshd)
+        if found is None:
+            raise KsshError("there is no sshd in PATH; name it with --sshd")
+        self._sshd = found
+        if not os.path.exists(self.main):
+            raise KsshError(f"{printable(self.main)}: no such file")
+        self._use_drop_in(SERVER_DROP_IN, sshconfig.SERVER)
+        if self.setting:
+            values = (arguments.interval, arguments.count_max)
+            self.wanted = dict(zip(sshconfig.SERVER, map(str, values)))
+
+    def new_bytes(self, old: bytes) -> bytes:
+        if not self.setting:
+            return sshconfig.unset(old, sshconfig.SSHD)
+        return sshconfig.set_server(old, self.arguments.interval, self.arguments.count_max)
+
+    def refusal(self, config: str) -> str | None:
+        why = openssh.sshd_refuses(self._sshd, config)
+        if why is not None:
+            return f"sshd: {why}"
+        try:
+            values = openssh.sshd_values(self._sshd, config) if self.wanted else {}
+        except KsshError as error:
+            return f"sshd: {error}"
+        for word, value in self.wanted.items():
+            found = values.get(word.lower(), [""])[0]
+            if found != value:
+                return self.mismatch(
+                    word, found, server_source(openssh.server_settings(config), word, found), config
+                )
+        return None
+
+    def written(self, file: ConfigFile) -> None:
+        """Reload the sshd that uses the file; if it does not greet any more, take everything back."""
+        values = openssh.sshd_values(self._sshd, self.main)
+        listener = sshserver.listener_for(self.main, values.get("pidfile", ["none"])[0])
+        if listener is None:
+            _say(f"no running sshd uses {printable(self.main)}: nothing was reloaded")
+            if self.arguments.confirm_within is not None:
+                _say("so there is nothing to confirm either")
+            return
+        addresses = [address for address in sshserver.addresses(values) if sshserver.greets(address)]
+        watcher = None
+        if self.arguments.confirm_within is not None:
+            try:
+                watcher = undo.Watcher(
+                    file.real, self.arguments.confirm_within, lambda: self._take_back(file.real, file.before)
+                )
+            except BaseException:
+                file.put_back()
+                raise
+        try:
+            sockets = listener.sockets()
+            how = listener.reload(values.get("pidfile", ["none"])[0])
+            _say(f"reloaded: {how}")
+            listener.wait_until_anew(sockets)
+            silent = sshserver.silent(addresses)
+            if silent or not listener.alive():
+                gone = ", ".join(f"{host} port {port}" for host, port in silent) or "its address"
+                raise Refused(f"sshd does not greet on {gone} after the reload")
+        except KsshError as error:
+            if watcher is not None:
+                watcher.cancel()
+            file.put_back()
+            _restore(listener, values)
+            left = sshserver.silent(addresses)
+            state = "sshd STILL DOES NOT GREET" if left else "sshd greets"
+            raise Refused(f"{error}; the old file is back, {state}") from error
+        _say("it greets on " + ", ".join(f"{host} port {port}" for host, port in addresses))
+        if watcher is not None:
+            _say(
+                f"undone in {self.arguments.confirm_within} s unless confirmed from a new connection: "
+                "ksshctl keepalive confirm"
+            )
+
+    def _take_back(self, path: str, before: bytes | None) -> None:
+        """Give a file back what it held, whatever it holds now, and reload sshd."""
+        with ConfigFile(path) as file:
+            if file.before != before:
+                file.replace(before, lambda _: None, lambda: None)
+        values = openssh.sshd_values(self._sshd, self.main)
+        listener = sshserver.listener_for(self.main, values.get("pidfile", ["none"])[0])
+        if listener is not None:
+            _restore(listener, values)
+
+
+def _restore(listener: sshserver.Listener, values: dict[str, list[str]]) -> None:
+    """Have sshd read the old file again, or start it again with it."""
+    if not listener.alive():
+        listener.revive()
+        return
+    try:
+        listener.reload(values.get("pidfile", ["none"])[0])
+    except KsshError:
+        listener.revive()
+
+
+def server_source(settings: list[sshconfig.Setting], word: str, value: str) -> sshconfig.Setting | None:
+    """Return the line that gives sshd a value: the first for all, or in a Match block if that differs."""
+    lines = [setting for setting in settings if setting.line.keyword == word.lower()]
+    for setting in lines:
+        if not setting.scope:
+            if _number_in(setting) == value:
+                return setting
+            break
+    return next((setting for setting in lines if setting.scope and _number_in(setting) == value), None)
+
+
+def _number_in(setting: sshconfig.Setting) -> str:
+    if not setting.line.arguments:
+        return ""
+    text = os.fsdecode(setting.line.arguments[0])
+    return str(sshconfig.seconds(text)) if setting.line.keyword.endswith("interval") else text
+
+
+def _difference(old: bytes, new: bytes, path: str) -> str:
+    def lines(data: bytes) -> list[str]:
+        shown = []
+        for line in sshconfig.parse(data):
+            text = os.fsdecode(line.body)
+            safe = "\t".join(printable(part) for part in text.split("\t"))
+            shown.append(safe + ("\n" if line.ending else "\n\\ No newline at end of file\n"))
+        return shown
+
+    name = printable(path)
+    return "".join(difflib.unified_diff(lines(old), lines(new), name, name + " (new)"))
+
+
+# Showing.
+
+
+def _show(arguments: argparse.Namespace) -> int:
+    told: dict[str, Any] = {}
+    if arguments.scope != "server":
+        told["client"] = _client_in_force(arguments)
+    if arguments.scope == "server" or (arguments.scope is None and arguments.config is None):
+        told["server"] = _server_in_force(arguments, required=arguments.scope == "server")
+    if arguments.json:
+        _say(json.dumps(told, indent=2))
+        return 0
+    host = printable(arguments.host or "") or "a host that no block names"
+    for part, title in (("client", f"ssh, for {host}"), ("server", "sshd")):
+        if told.get(part):
+            _say_part(title, part, told[part])
+    return 0
+
+
+def _client_in_force(arguments: argparse.Namespace) -> dict[str, Any]:
+    config = arguments.config
+    if arguments.scope == "system" and config is None:
+        config = openssh.SYSTEM_CONFIG
+    if arguments.scope == "user" and config is None:
+        config = openssh.user_config()
+    if config is not None and not os.path.exists(config):
+        raise KsshError(f"{printable(config)}: no such file")
+    ssh = program.find(os.environ.get("KSSH_SSH", ""), os.environ)
+    client = openssh.Client(ssh, arguments.host or ANY_HOST, config)
+    told: dict[str, Any] = {}
+    for word in (*sshconfig.CLIENT, "TCPKeepAlive"):
+        told[word] = {"value": client.value(word), "from": _json_place(client.source(word))}
+    interval, count = (int(client.value(word) or 0) for word in sshconfig.CLIENT)
+    told["noticed_after_s"] = sshconfig.client_notices_s(interval, count)
+    return told
+
+
+def _server_in_force(arguments: argparse.Namespace, required: bool) -> dict[str, Any] | None:
+    sshd = openssh.find_sshd(arguments.sshd)
+    config = arguments.config or openssh.SERVER_CONFIG
+    if sshd is None or not os.path.exists(config):
+        if required:
+            raise KsshError(
+                "there is no sshd in PATH" if sshd is None else f"{printable(config)}: no such file"
+            )
+        return None
+    try:
+        values = openssh.sshd_values(sshd, config, arguments.connection)
+    except KsshError as error:
+        if required:
+            raise KsshError(f"sshd: {error}") from error
+        return {"error": str(error)}
+    settings = openssh.server_settings(config)
+    told: dict[str, Any] = {}
+    for word in (*sshconfig.SERVER, "TCPKeepAlive"):
+        value = values.get(word.lower(), [""])[0]
+        told[word] = {"value": value, "from": _json_place(server_source(settings, word, value))}
+    interval, count = (int(told[word]["value"] or 0) for word in sshconfig.SERVER)
+    told["noticed_after_s"] = sshconfig.server_notices_s(interval, count)
+    if arguments.connection is None:
+        told["match_blocks"] = [
+            _json_place(setting)
+            for setting in settings
+            if setting.scope and setting.line.keyword in {word.lower() for word in sshconfig.SERVER}
+        ]
+    return told
+
+
+def _json_place(setting: sshconfig.Setting | None) -> dict[str, Any] | None:
+    return None if setting is None else {"file": printable(setting.file), "line": setting.number}
+
+
+def _say_part(title: str, part: str, told: dict[str, Any]) -> None:
+    _say(title)
+    if "error" in told:
+        _say(f"  not readable: {told['error']}")
+        return
+    words = sshconfig.CLIENT if part == "client" else sshconfig.SERVER
+    for word in (*words, "TCPKeepAlive"):
+        place = told[word]["from"]
+        where = f"{place['file']} line {place['line']}" if place else "default"
+        _say(f"  {word:<20} {told[word]['value'] or 'unknown':<6} {where}")
+    interval, count = (told[word]["value"] for word in words)
+    peer = "server" if part == "client" else "client"
+    noticed = told["noticed_after_s"]
+    if noticed is None:
+        _say(f"  a dead {peer} is not noticed while nothing is sent")
+    else:
+        _say(f"  a dead {peer} is noticed after {noticed} s: {interval} × ({count} + 1)")
+    for place in told.get("match_blocks", ()):
+        _say(f"  other in a Match block: {place['file']} line {place['line']} (--connection shows it)")
