@@ -145,7 +145,7 @@ def status(report: Report, host: str, left_s: float | None, columns: int) -> str
         tail = "; nobody answered. Enter: try again, q: quit"
     else:
         # Whole seconds, rounded up: a countdown ends at 1, not at 0.
-        tail = f"; retry {report.start} in {duration(math.ceil(left_s))}. {_KEYS}"
+        tail = f"; retry {report.start} in {duration(max(1, math.ceil(left_s)))}. {_KEYS}"
     room = columns - 1 - len(head) - len(tail) - len(" ()")
     reason = report.reason
     if len(reason) > room:

@@ -260,6 +260,7 @@ KEYS = ". Enter: now, q: quit"
 STATUS = {
     (3.2, 120): HEAD + WHY + "; retry 2 in 4 s" + KEYS,
     (0.3, 120): HEAD + WHY + "; retry 2 in 1 s" + KEYS,
+    (0.0, 120): HEAD + WHY + "; retry 2 in 1 s" + KEYS,
     (None, 120): HEAD + WHY + "; retry 2: connecting",
     (math.inf, 120): HEAD + WHY + "; nobody answered. Enter: try again, q: quit",
     (3.2, 90): HEAD + " (the server stopped…); retry 2 in 4 s" + KEYS,
