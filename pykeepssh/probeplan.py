@@ -164,10 +164,10 @@ def sentences(verdict: Verdict, host: str, duration: Callable[[float], str]) -> 
         said.append(f"A connection to {host} survives {duration(verdict.alive_s)} of quiet; none was cut.")
     if verdict.dead_s is not None:
         if verdict.alive_s:
-            span = f"between {duration(verdict.alive_s)} and {duration(verdict.dead_s)}"
+            span = f"{duration(verdict.alive_s)} to {duration(verdict.dead_s)} of quiet"
         else:
-            span = f"less than {duration(verdict.dead_s)}, the shortest time tried,"
-        said.append(f"A connection to {host} is cut after {span} of quiet,")
+            span = f"less than {duration(verdict.dead_s)} of quiet, the shortest time tried"
+        said.append(f"A connection to {host} is cut after {span},")
         said.append(f"{_HOW[verdict.how or SILENT]}.")
     if verdict.later_s is not None:
         said.append(

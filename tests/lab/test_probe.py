@@ -25,7 +25,7 @@ def test_the_bracket_holds_the_timeout_of_the_router(tmp_path: Path) -> None:
         words = [program("ksshctl"), "probe", "t", *OPTIONS, "--", "-F", str(lab.config)]
         done = subprocess.run([*lab.client.entry, *words], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
-        found = re.search(r"is cut after between (\S+) s and (\S+) s of quiet", done.stdout)
+        found = re.search(r"is cut after (\S+) s to (\S+) s of quiet,", done.stdout)
         assert found, done.stdout + done.stderr
         alive_s, dead_s = float(found[1]), float(found[2])
         assert TIMEOUT_S - 1.2 <= alive_s <= TIMEOUT_S + 0.2 <= dead_s + 0.3 <= TIMEOUT_S + 1.6
