@@ -1,0 +1,531 @@
+"""kssh as a job of an interactive shell on a terminal, with a real sshd behind a relay: what a person meets.
+
+Where the rule is "as ssh", the same steps are taken with ssh itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from harness import (
+    MARK,
+    PROMPT as LOCAL,
+    Relay,
+    Sshd,
+    Terminal,
+    alive,
+    free_port,
+    marked,
+    need,
+    program,
+    shell,
+    wait_for,
+)
+from links import PROMPT, greets, quick
+
+BOTH = pytest.mark.parametrize("command", ["ssh", program()], ids=["ssh", "kssh"])
+SIZE = (
+    f"{sys.executable} -c 'import fcntl, struct, termios; "
+    'print("size", *struct.unpack("HHHH", fcntl.ioctl(0, termios.TIOCGWINSZ, bytes(8))), "end")\''
+)
+ESCAPE = re.compile(rb"\x1b(?:\[[0-9;?]*[A-Za-z]|\].*?\x07)")
+
+
+@pytest.fixture
+def sshd(shared_sshd: Sshd) -> Sshd:
+    return shared_sshd
+
+
+def type_line(terminal: Terminal, line: str) -> None:
+    terminal.send(line.encode() + b"\r")
+
+
+def at_local_prompt(terminal: Terminal) -> None:
+    """Wait until the local shell carries out a command again."""
+    terminal.expect(LOCAL)
+    type_line(terminal, "echo here-$((1+1))")
+    terminal.expect(b"here-2\r\n")
+    terminal.expect(LOCAL)
+
+
+def log_in(
+    sshd: Sshd, command: str = "", through: Relay | None = None, words: str = "", **env: str
+) -> Terminal:
+    """Return an interactive local shell from which kssh, or another ssh, has opened a remote one."""
+    columns = int(env.pop("columns", "80"))
+    config = sshd.config_for(through.port if through else sshd.port)
+    terminal = shell(columns=columns, env={**quick(), **env})
+    type_line(terminal, f"{command or program()} -F {config} {words} t")
+    terminal.expect(PROMPT)
+    type_line(terminal, "PS1=remote; PS1=$PS1'> '; stty -echo; bind 'set enable-bracketed-paste off'")
+    terminal.expect(b"remote> ")
+    return terminal
+
+
+def ends(terminal: Terminal, status: int) -> None:
+    """Assert that kssh ended with a status and that the local shell has its terminal back."""
+    terminal.expect(LOCAL)
+    type_line(terminal, "echo was=$?")
+    terminal.expect(b"was=%d\r\n" % status)
+
+
+def down(terminal: Terminal, relay: Relay) -> None:
+    """Cut the link, let nothing through any more, and wait until kssh says that it waits."""
+    relay.refuse()
+    relay.reset()
+    terminal.expect(b"Enter: now")
+
+
+# Indistinguishable: the remote terminal.
+
+SETTINGS = [
+    "sane",
+    "erase ^H -iutf8",
+    "erase ^? iutf8",
+    "intr ^X susp undef",
+    "-ixon ixany",
+    "-echoe cs7 parenb",
+]
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_the_remote_settings_and_pixels_are_as_with_ssh(sshd: Sshd, settings: str) -> None:
+    def remote(command: str) -> bytes:
+        with shell() as terminal:
+            terminal.resize(33, 99, 1010, 707)
+            (sshd.directory / "size").write_text(SIZE)
+            words = f"-F {sshd.config} -t t 'stty -a; echo $TERM; sh {sshd.directory}/size'"
+            type_line(terminal, f"stty {settings}; {command} {words}")
+            return terminal.expect(re.compile(rb"speed .*size 33 99 1010 707 end", re.DOTALL))[0]
+
+    assert remote(program()) == remote("ssh")
+
+
+def test_a_burst_of_resizes_ends_at_the_last_one(sshd: Sshd) -> None:
+    with log_in(sshd) as terminal:
+        for step in range(100):
+            terminal.resize(20 + step % 40, 60 + step, 600 + step, 400 + step)
+        (sshd.directory / "size").write_text(SIZE)
+
+        def has_arrived() -> bool:
+            type_line(terminal, f"sh {sshd.directory}/size")
+            return terminal.expect(re.compile(rb"size (.*) end"))[1] == b"39 159 699 499"
+
+        wait_for(has_arrived)
+
+
+def test_a_paste_of_200_kb_is_complete_and_in_order(sshd: Sshd) -> None:
+    lines = [b"%06d %s" % (n, random.Random(n).randbytes(12).hex().encode()) for n in range(6_250)]
+    data = b"\r".join(lines)
+    assert len(data) >= 190_000
+    with log_in(sshd) as terminal:
+        type_line(terminal, f"stty raw; echo ready; head -c {len(data)} | sha1sum; stty -raw")
+        terminal.expect(b"ready")
+        terminal.send(data)
+        terminal.expect(hashlib.sha1(data).hexdigest().encode())
+
+
+def test_50_mb_are_complete_with_a_slow_reader(sshd: Sshd, tmp_path: Path) -> None:
+    data = random.Random(1).randbytes(5_000_000)
+    (tmp_path / "data").write_bytes(data)
+    files = " ".join([f"{tmp_path}/data"] * 10)
+    with log_in(sshd) as terminal:
+        type_line(terminal, f"stty raw; printf BEGIN; cat {files}; printf END; stty -raw")
+        begin = terminal.expect(b"BEGIN").end()
+        whole = begin + 10 * len(data)
+        deadline = time.monotonic() + 50
+        while len(terminal.output) < whole and time.monotonic() < deadline:
+            if not terminal.read():
+                time.sleep(0)
+            elif not random.randrange(500):
+                time.sleep(0.02)  # this makes it slow
+        assert terminal.output[begin:whole] == data * 10
+        terminal.expect(b"remote> ")
+
+
+@BOTH
+def test_ctrl_c_stops_a_flood(sshd: Sshd, command: str) -> None:
+    with log_in(sshd, command) as terminal:
+        type_line(terminal, "yes")
+        wait_for(lambda: terminal.read() and len(terminal.output) > 3_000_000)
+        at = len(terminal.output)
+        terminal.send(b"\x03")
+        terminal.expect(b"remote> ")
+        # What was on its way; a reader of 10 MB/s has that within a second.
+        assert len(terminal.output) - at < 10_000_000
+
+
+@BOTH
+def test_control_characters_act_on_the_remote_side(sshd: Sshd, command: str) -> None:
+    with log_in(sshd, command) as terminal:
+        for character, word in ((b"\x03", b""), (b"\x1c", b"Quit"), (b"\x1a", b"Stopped")):
+            type_line(terminal, "echo go; sleep 1000")
+            terminal.expect(b"go\r\n")
+            wait_for(
+                lambda: any(p.name() == "sleep" for p in psutil.Process(sshd.pid).children(recursive=True))
+            )
+            terminal.send(character)
+            terminal.expect(word)
+            terminal.expect(b"remote> ")
+            type_line(terminal, "kill %1")
+            terminal.expect(b"remote> ")
+        terminal.send(b"\x04")
+        terminal.expect(b"logout")
+        at_local_prompt(terminal)
+
+
+# Indistinguishable: escape sequences.
+
+ESCAPES = {
+    "help": ("", b"~?"),
+    "connections": ("", b"~#"),
+    "the character itself": ("", b"~~x"),
+    "another character": ("", b"~x"),
+    "not at the start of a line": ("", b"a~?"),
+    "none": ("-e none", b"~?~.~#"),
+    "^A": ("-e ^A", b"\x01?"),
+    "^A, and a tilde is ordinary": ("-e ^A", b"~?"),
+    "none, configured": ("-o EscapeChar=none", b"~."),
+    "another, configured": ("-o EscapeChar=%", b"%#"),
+    "a command line": ("", b"~C"),
+    "new keys": ("", b"~R"),
+}
+
+
+@pytest.mark.parametrize("case", ESCAPES)
+def test_escape_sequences_are_as_with_ssh(sshd: Sshd, case: str) -> None:
+    words, typed = ESCAPES[case]
+
+    def shown(command: str) -> bytes:
+        """Return what the screen shows up to where the remote side has what was typed behind."""
+        config = ["-F", str(sshd.config), *words.split(), "-tt", "t"]
+        with Terminal([command, *config, "stty -echo; echo ready; exec cat"]) as terminal:
+            terminal.expect(b"ready\r\n")
+            terminal.send(typed)
+            terminal.send(b"\rend\r")
+            terminal.expect(b"end\r\n")
+            terminal.send(b"\x04")
+            terminal.wait()
+            return bytes(terminal.output)
+
+    # kssh has ssh write its log elsewhere, so that descriptors have other numbers.
+    assert re.sub(rb"\d+", b"N", shown(program())) == re.sub(rb"\d+", b"N", shown("ssh"))
+
+
+@BOTH
+@pytest.mark.parametrize("escape", ["~", "%"])
+def test_escape_and_dot_end_it_with_255(sshd: Sshd, command: str, escape: str) -> None:
+    with log_in(sshd, command, words=f"-e '{escape}'") as terminal:
+        terminal.send(b"\r" + escape.encode() + b".")
+        terminal.expect(re.compile(rb"Connection to 127.0.0.1 closed.\r+\n"))
+        ends(terminal, 255)
+
+
+@BOTH
+@pytest.mark.parametrize("name", ["bash", "dash"])
+def test_tilde_ctrl_z_suspends_and_fg_goes_on(sshd: Sshd, command: str, name: str) -> None:
+    with shell(name) as terminal:
+        before = terminal.modes()
+        type_line(terminal, f"{command} -F {sshd.config} t")
+        terminal.expect(PROMPT)
+        type_line(terminal, "PS1=remote; PS1=$PS1'> '; stty -echo")
+        terminal.expect(b"remote> ")
+        terminal.send(b"\r~\x1a")
+        terminal.expect(b"~^Z [suspend ssh]\r\n")
+        if name == "bash":  # dash says it at the next command
+            terminal.expect(b"Stopped")
+        ends(terminal, 148)
+        at_local_prompt(terminal)
+        assert terminal.modes()[:4] == before[:4]
+        terminal.resize(37, 121, 1210, 740)
+        type_line(terminal, "fg")
+        (sshd.directory / "size").write_text(SIZE)
+
+        def has_arrived() -> bool:
+            type_line(terminal, f"sh {sshd.directory}/size")
+            return terminal.expect(re.compile(rb"size (.*) end"))[1] == b"37 121 1210 740"
+
+        wait_for(has_arrived)
+        type_line(terminal, "exit 5")
+        ends(terminal, 5)
+
+
+@BOTH
+def test_tilde_ampersand_gives_the_terminal_back(sshd: Sshd, command: str) -> None:
+    with log_in(sshd, command) as terminal:
+        assert len(sshd.sessions()) == 1
+        terminal.send(b"\r~&")
+        terminal.expect(b"~& [backgrounded]\r\n")
+        wait_for(lambda: not sshd.sessions(), what="the session to end")
+        terminal.expect(b"logout")
+        type_line(terminal, "echo was=$?")
+        terminal.expect(b"was=0\r\n")
+        at_local_prompt(terminal)
+
+
+# Job control of a tunnel.
+
+
+def tunnel(sshd: Sshd, port: int, words: str = "") -> str:
+    forward = f"127.0.0.1:{port}:127.0.0.1:{sshd.port}"
+    return f"-F {sshd.config} -N {words} -L {forward} t"
+
+
+@BOTH
+def test_a_tunnel_in_the_foreground_stops_and_goes_on(sshd: Sshd, command: str) -> None:
+    port = free_port()
+    with shell() as terminal:
+        before = terminal.modes()
+        type_line(terminal, f"{command} {tunnel(sshd, port)}")
+        wait_for(lambda: greets(port))
+        for onward in ("fg", "bg"):
+            wait_for(lambda: terminal.modes() == before)
+            terminal.send(b"\x1a")
+            terminal.expect(b"Stopped")
+            at_local_prompt(terminal)
+            type_line(terminal, onward)
+            wait_for(lambda: greets(port))
+        at_local_prompt(terminal)
+        type_line(terminal, "jobs")
+        terminal.expect(b"Running")
+        type_line(terminal, "kill %1; wait %1")
+        at_local_prompt(terminal)
+        assert terminal.modes() == before
+
+
+@BOTH
+def test_a_tunnel_in_the_background_is_not_stopped(sshd: Sshd, command: str) -> None:
+    port = free_port()
+    with shell() as terminal:
+        type_line(terminal, f"{command} {tunnel(sshd, port)} &")
+        wait_for(lambda: greets(port))
+        at_local_prompt(terminal)
+        type_line(terminal, "jobs")
+        terminal.expect(b"Running")
+        type_line(terminal, "kill %1; wait")
+        at_local_prompt(terminal)
+
+
+@BOTH
+def test_a_prompt_in_the_background_stops_it(sshd: Sshd, command: str, tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "open sesame", "-f", key], check=True)
+    with (sshd.directory / "authorized_keys").open("a") as keys:
+        keys.write((tmp_path / "key.pub").read_text())
+    port = free_port()
+    with shell() as terminal:
+        before = terminal.modes()
+        type_line(terminal, f"{command} {tunnel(sshd, port, f'-i {key} -o IdentityFile={key}')} &")
+
+        def has_stopped() -> bool:
+            type_line(terminal, "jobs; echo listed")
+            return b"Stopped" in terminal.expect(re.compile(rb"\[1\](.*?)\r\nlisted", re.DOTALL))[1]
+
+        wait_for(has_stopped)
+        assert terminal.modes() == before
+        type_line(terminal, "fg")
+        terminal.expect(b"passphrase for key")
+        terminal.send(b"open sesame\r")
+        wait_for(lambda: greets(port))
+        wait_for(lambda: terminal.modes() == before)
+        terminal.send(b"\x03")
+        at_local_prompt(terminal)
+        assert b"sesame" not in terminal.output
+
+
+# The window is closed.
+
+
+@pytest.mark.parametrize("what", ["a shell", "a tunnel", "a tunnel in the background", "waiting"])
+def test_nothing_is_left_when_the_window_is_closed(sshd: Sshd, relay: Relay, what: str) -> None:
+    port = free_port()
+    is_shell = what in ("a shell", "waiting")
+    with log_in(sshd, through=relay) if is_shell else shell() as terminal:
+        if what == "waiting":
+            down(terminal, relay)
+        elif not is_shell:
+            type_line(terminal, f"{program()} {tunnel(sshd, port)}{' &' * what.endswith('background')}")
+            wait_for(lambda: greets(port))
+        terminal.hang_up()
+        wait_for(lambda: not alive(terminal.pid), 5, "the local shell to end")
+        wait_for(lambda: not marked(os.environ[MARK]), 5, "kssh and ssh to end")
+        wait_for(lambda: not sshd.sessions(), 5, "the session to end")
+
+
+# When the link dies.
+
+
+def test_what_the_remote_side_set_is_undone_and_nothing_else(sshd: Sshd, relay: Relay) -> None:
+    with log_in(sshd, through=relay) as terminal:
+        type_line(
+            terminal, r"printf '\033[?1049h\033[?1000;1006h\033[?25l\033[?2004h\033[4mX'; exec sleep 1000"
+        )
+        terminal.expect(b"\x1b[4mX")
+        begin = len(terminal.output)
+        relay.reset()
+        terminal.expect(PROMPT)
+        undone = bytes(terminal.output[begin:])
+        for sequence in (b"?1049l", b"?1000l", b"?1006l", b"?2004l", b"?25h", b"0m"):
+            assert b"\x1b[" + sequence in undone
+        assert undone.index(b"?1049l") < undone.index(b"kssh: t: ")
+        assert b"?1003" not in undone
+
+        type_line(terminal, "stty -echo; bind 'set enable-bracketed-paste off'; echo plain; exec sleep 1000")
+        terminal.expect(b"plain\r\n")
+        begin = len(terminal.output)
+        relay.reset()
+        terminal.expect(b"kssh: t: back")
+        assert b"?" not in terminal.output[begin:]
+
+
+@pytest.mark.parametrize("term", ["xterm", "NO_COLOR", "dumb"])
+def test_the_status_line_fits_the_terminal(sshd: Sshd, relay: Relay, term: str) -> None:
+    env = {"NO_COLOR": "1"} if term == "NO_COLOR" else {"TERM": term}
+    with log_in(sshd, through=relay, columns="46", **env) as terminal:
+        begin = len(terminal.output)
+        relay.refuse()
+        relay.reset()
+        terminal.expect(re.compile(rb"retry 3"))
+        terminal.send(b"q")
+        ends(terminal, 255)
+        said = bytes(terminal.output[begin:]).partition(LOCAL)[0]
+        *ours, last = [piece for piece in re.split(rb"[\r\n]+", said) if b"kssh:" in piece]
+        assert last.endswith(b"; quit")
+        assert ours
+        widths = {piece: len(ESCAPE.sub(b"", piece).decode()) for piece in ours}
+        assert max(widths.values()) < 46, widths
+        assert (b"\x1b[33m" in said) == (term == "xterm")
+        if term == "dumb":
+            assert b"\x1b" not in said
+        else:
+            assert said.count(b"\r\n") < len(ours), "it is rewritten in place"
+
+
+@pytest.mark.parametrize("key", [b"q", b"\x03"], ids=["q", "Ctrl-C"])
+def test_quitting_while_it_waits(sshd: Sshd, relay: Relay, key: bytes) -> None:
+    """What was typed before reaches the local shell no more than the remote one."""
+    with log_in(sshd, through=relay) as terminal:
+        down(terminal, relay)
+        terminal.send(b"xyzzy\t")
+        terminal.expect(re.compile(rb"retry [3-9] in"))
+        terminal.expect(re.compile(rb"retry [4-9] in"))
+        terminal.send(key)
+        ends(terminal, 255)
+        assert b"xyzzy" not in terminal.output
+        assert b"not found" not in terminal.output
+
+
+def test_enter_retries_now(sshd: Sshd, relay: Relay) -> None:
+    with log_in(sshd, through=relay, KSSH_BACKOFF_MAX="600") as terminal:
+        down(terminal, relay)
+        wait_for(lambda: terminal.read() and re.search(rb"retry [5-9] in", terminal.output))
+        shown = re.findall(rb"retry (\d) in", terminal.output)[-1]
+        terminal.send(b"\r")
+        terminal.expect(b"retry %d in" % (int(shown) + 1))
+        terminal.send(b"q")
+        ends(terminal, 255)
+
+
+def test_ctrl_z_suspends_while_it_waits(sshd: Sshd, relay: Relay) -> None:
+    with log_in(sshd, through=relay, KSSH_BACKOFF_MAX="600") as terminal:
+        down(terminal, relay)
+        terminal.send(b"\x1a")
+        terminal.expect(b"Stopped")
+        ends(terminal, 148)
+        at_local_prompt(terminal)
+        type_line(terminal, "fg")
+        terminal.expect(b"Enter: now")
+        relay.listen()
+        terminal.expect(b"kssh: t: back after")
+        terminal.expect(PROMPT)
+        type_line(terminal, "exit 3")
+        ends(terminal, 3)
+
+
+@pytest.mark.parametrize("bell", ["1", "0"])
+def test_back_rings_once_and_has_the_size_and_nothing_typed(sshd: Sshd, relay: Relay, bell: str) -> None:
+    with log_in(sshd, through=relay, KSSH_BELL=bell) as terminal:
+        down(terminal, relay)
+        begin = len(terminal.output)
+        terminal.send(b"xyzzy")
+        terminal.resize(31, 91)
+        terminal.expect(re.compile(rb"retry [3-9]"))
+        relay.listen()
+        terminal.expect(re.compile(rb"kssh: t: back after [^\n]*; what was typed meanwhile was thrown away"))
+        terminal.expect(PROMPT)
+        type_line(terminal, "stty size; echo typed")
+        terminal.expect(b"31 91\r\n")
+        terminal.expect(b"typed\r\n")
+        rung = ESCAPE.sub(b"", bytes(terminal.output[begin:])).count(b"\a")
+        assert rung == int(bell)
+        assert b"xyzzy" not in terminal.output
+        type_line(terminal, "exit 4")
+        ends(terminal, 4)
+
+
+# A session that is found again.
+
+
+def test_tmux_has_the_very_same_screen_after_a_reconnect(tmp_path: Path) -> None:
+    need("tmux")
+    with Sshd(tmp_path / "sshd", "AcceptEnv TMUX_TMPDIR") as sshd, Relay(sshd.port) as relay:
+        config = sshd.config_for(relay.port, f"SetEnv TMUX_TMPDIR={tmp_path}")
+        with shell(env={**quick(), "KSSH_RESUME": "tmux"}) as terminal:
+            type_line(terminal, f"{program()} -F {config} t")
+            terminal.expect(PROMPT)
+            type_line(terminal, "word=abra; echo ${word}cadabra $$")
+            shown = terminal.expect(re.compile(rb"abracadabra \d+"))[0]
+            relay.reset()
+            terminal.expect(b"kssh: t: back")
+            terminal.expect(shown)  # tmux paints it again
+            type_line(terminal, "echo ${word}cadabra $$ again")
+            terminal.expect(shown + b" again")
+            type_line(terminal, "exit")
+            at_local_prompt(terminal)
+
+
+def test_a_remote_side_without_tmux_opens_a_plain_shell_and_says_so(tmp_path: Path) -> None:
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    (bare / "sh").symlink_to(need("sh"))
+    environment = f"SetEnv PATH={bare} HOME={tmp_path} {MARK}={os.environ[MARK]}"
+    with Sshd(tmp_path / "sshd", environment) as sshd, shell(env={"KSSH_RESUME": "tmux"}) as terminal:
+        type_line(terminal, f"{program()} -F {sshd.config} t")
+        terminal.expect(b"kssh: there is no tmux on this host; a plain shell opens\r\n")
+        terminal.expect(PROMPT)
+        type_line(terminal, "exit 6")
+        ends(terminal, 6)
+
+
+# A link that is silent.
+
+
+def test_silence_is_told_in_the_title_and_goes_by_itself(sshd: Sshd, relay: Relay) -> None:
+    """Beside it another that is told not to."""
+    loud, quiet_one = log_in(sshd, through=relay), log_in(sshd, through=relay, KSSH_STALL_NOTICE="0")
+    with loud as terminal, quiet_one as quiet:
+        begin = len(quiet.output)
+        relay.freeze()
+        quiet.send(b"e")
+        terminal.send(b"echo thawed\r")
+        terminal.expect(b"\x1b[22;2t\x1b]2;kssh: t: no answer for 6 s\x07")
+        terminal.expect(b"\x1b]2;kssh: t: no answer for 7 s\x07")
+        relay.thaw()
+        terminal.expect(b"\x1b[23;2t")
+        terminal.expect(b"thawed\r\n")
+        type_line(quiet, "cho thawed")
+        quiet.expect(b"thawed\r\n")
+        assert b"\x1b" not in quiet.output[begin:]
+        for each in (terminal, quiet):
+            type_line(each, "exit 2")
+            ends(each, 2)

@@ -1,0 +1,79 @@
+"""Two links have one name only if they are the same link."""
+
+from __future__ import annotations
+
+import pytest
+
+from pykeepssh import identity
+from pykeepssh.sshargs import CommandLine, parse
+
+CONFIGURATION = {
+    "user": ["alice"],
+    "hostname": ["10.0.0.1"],
+    "port": ["22"],
+    "localforward": ["8080 [localhost]:80"],
+    "remoteforward": ["2222 [localhost]:22", "2223 [localhost]:23"],
+    "dynamicforward": ["1080"],
+    "controlpath": ["/run/a"],
+}
+BARE = {word: CONFIGURATION[word] for word in ("user", "hostname", "port")}
+
+
+def line(*words: str) -> CommandLine:
+    return parse(words, lambda: True)
+
+
+def test_forwards_are_those_of_the_configuration() -> None:
+    given = line("-N", "-L", "1:a:1", "-w", "0:0", "host")
+    found = identity.forwards(given, CONFIGURATION)
+    assert found == ["L8080 [localhost]:80", "R2222 [localhost]:22", "R2223 [localhost]:23", "D1080", "w0:0"]
+    assert identity.remote_forwards(given, CONFIGURATION) == 2
+
+
+def test_without_one_they_are_the_command_line_s() -> None:
+    given = line("-N", "-L", "1:a:1", "-R", "2:b:2", "-R", "3:b:3", "-D", "4", "-w", "0", "host")
+    assert identity.forwards(given, None) == ["L1:a:1", "R2:b:2", "R3:b:3", "D4", "w0"]
+    assert identity.remote_forwards(given, None) == 2
+    assert identity.forwards(line("host"), None) == []
+    assert identity.remote_forwards(line("host"), {}) == 0
+
+
+# Two command lines, with their configurations (None: not known); whether they are the same link.
+PAIRS = {
+    "the same": (["h"], BARE, ["h"], BARE, True),
+    "written in another order": (["-N", "-v", "h"], BARE, ["-vN", "h"], BARE, True),
+    "another user": (["h"], BARE, ["h"], {**BARE, "user": ["bob"]}, False),
+    "another host behind the name": (["h"], BARE, ["h"], {**BARE, "hostname": ["10.0.0.2"]}, False),
+    "another port": (["h"], BARE, ["h"], {**BARE, "port": ["23"]}, False),
+    "another forward": (["h"], BARE, ["h"], CONFIGURATION, False),
+    "another configuration file": (["-F", "a", "h"], BARE, ["-F", "b", "h"], BARE, False),
+    "a control socket that nobody asked for": (["h"], BARE, ["h"], {**BARE, "controlpath": ["/b"]}, True),
+    "a master's control socket": (["-M", "h"], BARE, ["-M", "h"], {**BARE, "controlpath": ["/b"]}, False),
+    "another socket by -S": (
+        ["-S", "/a", "h"],
+        BARE,
+        ["-S", "/b", "h"],
+        {**BARE, "controlpath": ["/b"]},
+        False,
+    ),
+    "unknown, the same": (["h"], None, ["h"], None, True),
+    "unknown, another port": (["-p", "1", "h"], None, ["-p", "2", "h"], None, False),
+    "unknown, another user": (["-l", "a", "h"], None, ["-l", "b", "h"], None, False),
+    "unknown, another forward": (["-L", "1:a:1", "h"], None, ["-L", "2:a:1", "h"], None, False),
+}
+
+
+@pytest.mark.parametrize("case", PAIRS)
+def test_a_name_is_the_same_only_for_the_same_link(case: str) -> None:
+    first, first_configuration, second, second_configuration, same = PAIRS[case]
+    names = [
+        identity.name(line(*first), first_configuration),
+        identity.name(line(*second), second_configuration),
+    ]
+    assert (names[0] == names[1]) == same
+
+
+def test_a_name_can_be_read() -> None:
+    name = identity.name(line("-N", "alice@host"), CONFIGURATION)
+    assert name.startswith("alice@host-L8080-R2222-R2223-D1080-")
+    assert identity.name(line("-N"), None)  # no destination: ssh will say so
