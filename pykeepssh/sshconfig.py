@@ -155,6 +155,17 @@ def example_of(pattern: bytes) -> bytes:
     return first.replace(b"*", b"keepalive-check").replace(b"?", b"x")
 
 
+def is_plain(text: str) -> bool:
+    """Tell whether a text can be written after Host as it is, and is for some host."""
+    words = text.split()
+    return (
+        text.isprintable()
+        and not any(char in "\"'#\\=,>" for char in text)
+        and "!" not in words
+        and any(not word.startswith("!") for word in words)
+    )
+
+
 def is_for_all(opener: Line) -> bool:
     """Tell whether a Host or Match line is for every connection."""
     if opener.keyword == "host":

@@ -70,7 +70,9 @@ def _add_scope(parser: argparse.ArgumentParser, required: bool) -> None:
         ("server", openssh.SERVER_CONFIG),
     ):
         scope.add_argument(f"--{name}", dest="scope", action="store_const", const=name, help=text)
-    parser.add_argument("--config", type=_path, metavar="FILE", help="the file instead of the usual one")
+    parser.add_argument(
+        "--config", type=path_argument, metavar="FILE", help="the file instead of the usual one"
+    )
     parser.add_argument("--sshd", metavar="PROGRAM", help="sshd instead of the one in PATH")
 
 
@@ -83,7 +85,8 @@ def _number(most: int) -> Callable[[str], int]:
     return number
 
 
-def _path(text: str) -> str:
+def path_argument(text: str) -> str:
+    """Return the absolute path of a file that the command line names."""
     if not text or "\0" in text:
         raise argparse.ArgumentTypeError("expected the path of a file")
     return os.path.abspath(text)
@@ -305,15 +308,9 @@ class _Client(_Change):
 
 def _pattern(text: str) -> bytes:
     """Return the pattern list of --host.  Raises KsshError if ssh_config has no way to write it."""
-    words = text.split()
-    if (
-        not any(not word.startswith("!") for word in words)
-        or not text.isprintable()
-        or any(char in text for char in "\"'#\\=,>")
-        or any(word in ("!", "") for word in words)
-    ):
+    if not sshconfig.is_plain(text):
         raise KsshError(f'--host "{printable(text)}": expected patterns as after Host in ssh_config(5)')
-    return os.fsencode(" ".join(words))
+    return os.fsencode(" ".join(text.split()))
 
 
 class _Server(_Change):
