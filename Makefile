@@ -1,6 +1,6 @@
 # make test   all that a change has to pass; sets itself up on a machine that has nothing yet
 # make demo   kssh against a throwaway sshd on this machine: a tunnel dies and comes back
-# make bench  how soon tunnels are back on a network that breaks, beside autossh: root, an hour and a half
+# make bench  how soon tunnels are back on a network that breaks, beside autossh: two to three hours
 # make unit   a single step; likewise lint, types, man, real
 # make clean  forget .venv and what the tools left
 

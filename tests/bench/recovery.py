@@ -38,7 +38,7 @@ from typing import Callable, NamedTuple
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from harness import MARK, POLL_S, end, marked, need, program, restore_signals
-from lab.lab import FLAP_S, Deed, Lab, Tunnel
+from lab.lab import FLAP_S, FORWARD_PORT, Deed, Lab, Tunnel
 
 LIMIT_S = 75.0  # the default keepalive takes 60 s to notice anything
 SETTLE_S = 2.0  # what a tunnel works before something happens to it
@@ -147,6 +147,28 @@ def stale(fault: Callable[[Lab], Deed], seconds: float = 10) -> Callable[[Lab, T
     return run
 
 
+def unasked(fault: Callable[[Lab], Deed], fed: bool) -> Callable[[Lab, Tunnel], Broken]:
+    """Look through the tunnel only once ssh has ended: looks are new channels, which a log can tell of.
+
+    fed  one old channel goes on sending; otherwise nobody asks anything of the tunnel
+    """
+
+    def run(lab: Lab, tunnel: Tunnel) -> Broken:
+        tunnel.probe.pause()
+        hit = tunnel.watch.current()
+        assert hit
+        feeder = lab.client.help("feed", FORWARD_PORT) if fed else None
+        time.sleep(1)
+        deed = fault(lab)
+        until(lambda: hit.pid in tunnel.watch.ends, LIMIT_S)
+        tunnel.probe.resume()
+        if feeder:
+            feeder.end()
+        return at_once(deed)
+
+    return run
+
+
 def idle(lab: Lab, tunnel: Tunnel) -> Broken:
     """Leave the tunnel alone for 15 s behind a router that forgets after 10 s."""
     lab.set_idle_timeout(10)
@@ -200,6 +222,15 @@ SCENARIOS = {
         "new address, -R, port released after 10 s", "-R", DEFAULT, stale(Lab.replace_address)
     ),
     "router": Scenario("router rebooted", "-L", DEFAULT, lambda lab, tunnel: at_once(lab.reboot_router())),
+    "router-fed": Scenario(
+        "router rebooted, one old channel in use", "-L", DEFAULT, unasked(Lab.reboot_router, True)
+    ),
+    "router-quiet": Scenario(
+        "router rebooted, tunnel not in use", "-L", DEFAULT, unasked(Lab.reboot_router, False)
+    ),
+    "address-quiet": Scenario(
+        "new address, tunnel not in use", "-L", DEFAULT, unasked(Lab.replace_address, False)
+    ),
     "router-R": Scenario(
         "router rebooted, -R, port released after 10 s", "-R", DEFAULT, stale(Lab.reboot_router)
     ),

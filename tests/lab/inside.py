@@ -3,6 +3,7 @@
 
     inside.py banner PORT       answers each connection to 127.0.0.1:PORT with one line
     inside.py probe PORT        reads that line through a forward, again and again; prints "BEGAN ENDED OK"
+    inside.py feed PORT         sends a byte every 0.2 s through one connection of a forward
     inside.py hold PORT         listens on 127.0.0.1:PORT as soon as it is free, and prints "held"
     inside.py mute ADDR PORT    takes connections and says nothing
     inside.py flush             empties the connection tracking table
@@ -44,15 +45,13 @@ async def until_ended() -> None:
 
 
 async def serve(address: str, port: int, greeting: bytes) -> None:
-    """Take connections; greet and close, or without a greeting hold them."""
+    """Take connections, greet, and hold them until the other side closes."""
 
     async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
-            if greeting:
-                writer.write(greeting)
-            else:
-                while await reader.read(65536):
-                    pass
+            writer.write(greeting)
+            while await reader.read(65536):
+                pass
         writer.close()
 
     await asyncio.start_server(greet, address, port, backlog=1000)
@@ -94,6 +93,17 @@ async def probe(port: int) -> None:
     going = asyncio.ensure_future(probes())
     await until_ended()
     going.cancel()
+
+
+def feed(port: int) -> None:
+    """Use one connection, as a person in a shell or a transfer does: no new one tells of trouble."""
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.recv(len(GREETING))
+        print("feeds", flush=True)
+        while not ended():
+            with contextlib.suppress(OSError):
+                connection.send(b".")
+            time.sleep(0.2)
 
 
 def hold(port: int) -> None:
@@ -162,7 +172,9 @@ def main() -> None:
     elif deed == "probe":
         asyncio.run(probe(int(rest[0])))
     else:
-        {"hold": hold, "flush": lambda *args: flush(), "disconnect": disconnect}[deed](*map(int, rest))
+        {"feed": feed, "hold": hold, "flush": lambda *args: flush(), "disconnect": disconnect}[deed](
+            *map(int, rest)
+        )
 
 
 if __name__ == "__main__":
