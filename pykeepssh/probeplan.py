@@ -24,6 +24,7 @@ MOST_SESSIONS = 12  # in one round: nobody's server is to be filled
 AT_ONCE = 3
 # Half the world's advice; four times this passes until a dead link is noticed (ssh_config(5)).
 LONGEST_INTERVAL_S = 60
+USUAL_INTERVAL_S = 15  # kssh's own: what is recommended at least where nothing speaks against it
 
 # What became of one session.
 ALIVE = "alive"  # it answered after its idle time
@@ -89,12 +90,10 @@ class Verdict:
         Two keepalives fall into the shortest time that was fatal, and two into the longest that was
         not: one may be lost.  Never more than LONGEST_INTERVAL_S, never less than a second.
         """
-        bounds: list[float] = [LONGEST_INTERVAL_S]
-        if self.dead_s is not None:
-            bounds.append(self.dead_s / 3)
-        if self.alive_s:
-            bounds.append(self.alive_s / 2)
-        return max(1, math.floor(min(bounds)))
+        if self.dead_s is None:
+            return min(LONGEST_INTERVAL_S, max(USUAL_INTERVAL_S, math.floor(self.alive_s / 2)))
+        safe_s = self.alive_s / 2 if self.alive_s else self.dead_s
+        return max(1, math.floor(min(LONGEST_INTERVAL_S, self.dead_s / 3, safe_s)))
 
 
 def ladder(max_s: int, remembered: Sequence[float] = ()) -> list[int]:

@@ -268,7 +268,7 @@ def _told(probe: Probe, target: Target, end: int) -> list[str]:
     verdict = Verdict(probe.results)
     said = ["Interrupted; this is not remembered.  So far:"] if end == INTERRUPTED else []
     said += probeplan.sentences(verdict, printable(target.name), duration)
-    if not verdict.known:
+    if not verdict.known or (end == INTERRUPTED and verdict.dead_s is None):
         return said
     if probe.blind and verdict.busy_s is None:
         said += [

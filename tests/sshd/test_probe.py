@@ -117,7 +117,7 @@ def test_a_line_that_cuts_nothing_is_said_to_survive(sshd: Sshd) -> None:
     status, out, err = probe(sshd.config, "--max", "4")
     assert status == 0, err
     assert "survives 4 s of quiet; none was cut" in out
-    assert [(one["dead_s"], one["interval_s"]) for one in remembered()] == [(None, 2)]
+    assert [(one["dead_s"], one["interval_s"]) for one in remembered()] == [(None, 15)]
 
 
 def test_a_server_that_keeps_the_line_busy_is_told_of(sshd: Sshd) -> None:
@@ -183,6 +183,7 @@ def test_an_interruption_tells_what_is_known_and_remembers_nothing(sshd: Sshd) -
         assert process.returncode == 130
     assert "Interrupted; this is not remembered." in out
     assert "survives 2 s of quiet" in out
+    assert "Recommended" not in out
     assert remembered() == []
 
 
@@ -213,5 +214,9 @@ def test_kssh_uses_what_was_found(sshd: Sshd, tmp_path: Path) -> None:
         return re.findall(r"ServerAliveInterval=(.*)", out)
 
     assert interval() == ["15"]
-    assert probe(sshd.config, "--max", "8")[0] == 0
-    assert interval() == ["4"]
+    with Forgetful(sshd.port, 6.5, resets=True) as relay:
+        config = sshd.config_for(relay.port)
+        assert probe(config, "--max", "8")[0] == 0
+    assert interval() == ["15"]
+    sshd.config = config
+    assert interval() == ["2"]

@@ -119,9 +119,10 @@ def test_results_become_a_verdict(
         ("1s", 1),
         ("1a 2s", 1),
         ("1200a", 60),
-        ("20a", 10),
-        ("15b", 7),
-        ("", 60),
+        ("100a", 50),
+        ("20a", 15),
+        ("15b", 15),
+        ("", 15),
     ],
 )
 def test_the_interval_leaves_room_for_a_lost_keepalive(found: str, interval_s: int) -> None:
