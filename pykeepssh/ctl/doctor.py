@@ -297,11 +297,8 @@ class _Client:
                     first = setting if everyone else None
                 elif not everyone and _argument(setting) != _argument(first):
                     value = _argument(first)
-                    again = (
-                        f" --interval {_number(value)}"
-                        if word == sshconfig.CLIENT[0]
-                        else f" --count-max {value}"
-                    )
+                    option = "--interval" if word == sshconfig.CLIENT[0] else "--count-max"
+                    again = f" {option} {_number(value)}" if _number(value) else ""
                     yield Finding(
                         "host-star-too-early",
                         first.file,

@@ -360,7 +360,9 @@ class _Server(_Change):
             if self.arguments.confirm_within is not None:
                 _say("so there is nothing to confirm either")
             return
-        addresses = [address for address in sshserver.addresses(values) if sshserver.greets(address)]
+        # An address family that this machine has not is listed, and never greeted.
+        configured = sshserver.addresses(values)
+        addresses = [address for address in configured if sshserver.greets(address)] or configured
         watcher = None
         if self.arguments.confirm_within is not None:
             try:
