@@ -41,6 +41,7 @@ bench: $(READY)
 	$(BIN)/python tests/bench/recovery.py
 	$(BIN)/python tests/bench/recovery.py --idle
 	$(BIN)/python tests/bench/recovery.py --flaps 300
+	-$(BIN)/python tests/bench/terminal.py
 
 clean:
 	rm -rf $(VENV) .tox .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache *.egg-info build dist

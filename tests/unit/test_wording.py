@@ -150,6 +150,13 @@ REASONS: dict[str, tuple[str, Exit, Evidence | None, bool, str]] = {
         False,
         "Name or service not known",
     ),
+    "a broken pipe is no reason": (
+        LOST,
+        FAILED,
+        seen(cause=LOST, error="client_loop: send disconnect: Broken pipe"),
+        True,
+        "the connection was closed",
+    ),
     "a full stop goes": (REFUSED_SETUP, FAILED, seen(error="It is so."), False, "It is so"),
     "what a server says is escaped": (UNREACHABLE, FAILED, seen(error="\x1b[2Jx"), False, "\\033[2Jx"),
     "no word of it": (REFUSED_SETUP, FAILED, seen(), False, "ssh ended with status 255"),
