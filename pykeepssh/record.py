@@ -45,7 +45,7 @@ def unpack(data: bytes) -> dict[str, Any] | None:
     """Return a record, or None if the data is none that this version can read."""
     try:
         record = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(record, dict) or record.get("version") != VERSION:
         return None

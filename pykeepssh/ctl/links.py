@@ -53,6 +53,7 @@ def add_parser(subparsers: Any) -> None:
     shape = status.add_mutually_exclusive_group()
     shape.add_argument("--json", action="store_true", help="as JSON, described in ksshctl(1)")
     shape.add_argument("--names", dest="names_only", action="store_true", help="only the names, a line each")
+    status.add_argument("--all", action="store_true", help="also tunnels that do not run, but once did")
     status.add_argument("--watch", action="store_true", help="show it again and again, until Ctrl-C")
     stop = _add(subparsers, "stop", "end links in order, and wait until they are gone", "+")
     stop.add_argument("--timeout", type=seconds, default=_STOP_S, metavar="S", help="wait no longer [10]")
@@ -93,11 +94,11 @@ class View:
     missing  lines about names that mean nothing
     """
 
-    def __init__(self, found: State, words: list[str]) -> None:
+    def __init__(self, found: State, words: list[str], with_resting: bool) -> None:
         wall = time.time()
         self.links: list[Link] = [] if words else list(found.links.values())
         self.missing: list[str] = []
-        resting: list[str] = []
+        resting = sorted(set(found.histories) - set(found.links)) if with_resting and not words else []
         for word in dict.fromkeys(words):
             try:
                 self.links.append(found.find(word))
@@ -112,6 +113,11 @@ class View:
             self.rows.append(overview.resting_row(name, state.read_history(found.histories[name]), wall))
         self.elsewhere = [] if words else found.elsewhere
         self.resting = resting
+
+    @property
+    def names(self) -> list[str]:
+        """The names alone."""
+        return [printable(name) for name in (*(link.name for link in self.links), *self.resting)]
 
     @property
     def notes(self) -> list[str]:
@@ -148,11 +154,11 @@ def _state_of(record: dict[str, Any]) -> str:
 
 
 def _status(arguments: argparse.Namespace) -> int:
-    view = View(state.read(), arguments.names)
+    view = View(state.read(), arguments.names, arguments.all)
     if arguments.json:
         _print([json.dumps(view.exported(), indent=2)])
     elif arguments.names_only:
-        _print(printable(link.name) for link in view.links)
+        _print(view.names)
     else:
         _show(view)
     for line in view.missing:
@@ -197,14 +203,14 @@ def _rich_table(view: View) -> Any:
 def _watch(arguments: argparse.Namespace) -> int:
     """Show the links again and again; where nobody looks, only what changed."""
     if sys.stdout.isatty() and not arguments.json and not arguments.names_only:
-        return _watch_live(arguments.names)
+        return _watch_live(arguments)
     shown: object = None
     while True:
-        view = View(state.read(), arguments.names)
+        view = View(state.read(), arguments.names, arguments.all)
         if arguments.json:
             new: list[str] = [json.dumps(view.exported(), separators=(",", ":"))]
         elif arguments.names_only:
-            new = [printable(link.name) for link in view.links]
+            new = view.names
         else:
             new = [*_lines(view), *view.notes, *view.missing]
         # Lengths of time change with every look; what a link does, does not.
@@ -216,12 +222,12 @@ def _watch(arguments: argparse.Namespace) -> int:
         time.sleep(_WATCH_S)
 
 
-def _watch_live(words: list[str]) -> int:
+def _watch_live(arguments: argparse.Namespace) -> int:
     from rich.console import Console, Group
     from rich.live import Live
     from rich.text import Text
 
-    view = View(state.read(), words)
+    view = View(state.read(), arguments.names, arguments.all)
     with Live(console=Console(highlight=False), auto_refresh=False, screen=True) as live:
         try:
             while True:
@@ -229,7 +235,7 @@ def _watch_live(words: list[str]) -> int:
                 stamp = Text(f"{time.strftime('%H:%M:%S')}  Ctrl-C: end", style="dim")
                 live.update(Group(stamp, table, *map(Text, [*view.notes, *view.missing])), refresh=True)
                 time.sleep(_WATCH_S)
-                view = View(state.read(), words)
+                view = View(state.read(), arguments.names, arguments.all)
         except KeyboardInterrupt:
             return view.status()
 

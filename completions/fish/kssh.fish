@@ -1,0 +1,2 @@
+# Completion of kssh in fish: that of ssh.
+complete -c kssh -w ssh
