@@ -121,13 +121,17 @@ def finest_s(dead_s: float) -> int:
 
 
 def refine(verdict: Verdict, step_s: int | None) -> list[int]:
-    """Return the idle times of the second round, between alive and dead; none if that needs no more."""
+    """Return the idle times of the second round, from alive to dead; none if that needs no more.
+
+    The fatal time itself is tried again: a link that failed for a moment would contradict it.
+    """
     if verdict.dead_s is None:
         return []
     low, high = math.floor(verdict.alive_s), math.ceil(verdict.dead_s)
     step = step_s or finest_s(verdict.dead_s)
-    spacing = max(step, math.ceil((high - low) / (MOST_SESSIONS + 1)))
-    return list(range(low + spacing, high, spacing))
+    spacing = max(step, math.ceil((high - low) / MOST_SESSIONS))
+    between = list(range(low + spacing, high, spacing))
+    return [*between, high] if between else []
 
 
 def decided(results: Sequence[Result], waiting: Iterable[int]) -> bool:

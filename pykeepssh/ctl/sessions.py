@@ -26,7 +26,8 @@ OPEN_LIMIT_S = 60.0  # to log in and echo
 _TRIES = 3  # to open one session, once another one was opened
 _TRY_AGAIN_S = 2.0
 _TURN_S = 0.25
-_SETTLE_S = 0.7  # the last acknowledgement of the first echo has come by then
+_SETTLE_S = 0.7  # as a rule the last acknowledgement of the first echo has come by then
+_LATE_S = 5.0  # on a slow or lossy line: what moves once until then still belongs to that echo
 _LOOK_S, _LOOK_SELDOM_S = 1.0, 5.0  # from one look at the traffic to the next
 _SHORT_S = 120
 _GRACE_S = 2.0  # a session that is asked to end may take as long
@@ -97,6 +98,7 @@ class Session:
         self.not_before = 0.0
         self.sockets: frozenset[int] = frozenset()
         self.segments: int | None = None
+        self.settled_late = False
         self._process: subprocess.Popen[bytes] | None = None
         self._output = b""
         self._said = b""
@@ -390,7 +392,12 @@ class Round:
                 self.blind = self.blind or session.status is None
             elif session.segments is None:
                 session.segments = sum(found)
-            elif session.segments != sum(found):
+            elif session.segments == sum(found):
+                continue
+            elif moment < session.since + _LATE_S and not session.settled_late:
+                session.settled_late = True
+                session.since, session.segments = moment, sum(found)
+            else:
                 self._done(session, Result(round(moment - session.since, 1), BUSY))
 
     def _end(self) -> None:

@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import pexpect
 import psutil
 import pytest
 
@@ -55,7 +56,11 @@ class Forgetful:
             self._threads[-1].start()
 
     def _carry(self, near: socket.socket) -> None:
-        with near, socket.create_connection(("127.0.0.1", self._target_port)) as far:
+        with (
+            contextlib.suppress(OSError),
+            near,
+            socket.create_connection(("127.0.0.1", self._target_port)) as far,
+        ):
             other = {near: far, far: near}
             last = time.monotonic()
             while True:
@@ -118,6 +123,18 @@ def test_a_line_that_cuts_nothing_is_said_to_survive(sshd: Sshd) -> None:
     assert status == 0, err
     assert "survives 4 s of quiet; none was cut" in out
     assert [(one["dead_s"], one["interval_s"]) for one in remembered()] == [(None, 15)]
+
+
+def test_a_person_at_a_terminal_sees_a_bar_with_the_time_left(sshd: Sshd) -> None:
+    words = ["probe", "t", "--max", "3", "--patience", "1", "--", "-F", str(sshd.config)]
+    with pexpect.spawn(program("ksshctl"), words, dimensions=(24, 100), encoding="utf-8") as terminal:
+        terminal.expect(r"round 1 .* [234] s left")
+        terminal.expect("still alive")
+        terminal.expect("survives 3 s of quiet")
+        shown = terminal.before
+        terminal.expect(pexpect.EOF)
+    assert terminal.exitstatus == 0
+    assert "\x1b[?25h" in shown  # the cursor is back
 
 
 def test_a_server_that_keeps_the_line_busy_is_told_of(sshd: Sshd) -> None:
