@@ -13,9 +13,11 @@ FIRST_S = 1.0
 # (PerSourcePenalties noauth:1) and refuses an address only above 15 s (min:15): since the first
 # knock that is answered ends the knocking, and ssh follows it, there is at most one for each return
 # of a server.  Knocks that are not answered cost a server nothing.
-KNOCK_S = 1.0
+#
+# (waited less than, seconds between knocks): a loop that starts ssh every second is back half a second
+# after its server on the average, and kssh means to be there first.
+KNOCKS_S = ((60.0, 0.5), (300.0, 1.0))
 KNOCK_LATER_S = 5.0
-KNOCK_SOON_S = 300.0  # for how long KNOCK_S holds: most outages end sooner, and one SYN a second is nothing
 
 
 def ceiling_s(failures: int, most_s: float) -> float:
@@ -40,6 +42,6 @@ def knock_s(waited_s: float | None, jitter: float) -> float:
     period on the average, and nothing after that.
     """
     if waited_s is None:
-        return jitter * KNOCK_S
-    period_s = KNOCK_S if waited_s < KNOCK_SOON_S else KNOCK_LATER_S
+        return jitter * KNOCKS_S[0][1]
+    period_s = next((period for until, period in KNOCKS_S if waited_s < until), KNOCK_LATER_S)
     return period_s * (0.9 + 0.2 * jitter)

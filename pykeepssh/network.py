@@ -249,6 +249,18 @@ def _other_flows(pid: int) -> list[Flow]:
     ]
 
 
+def turns(pid: int) -> int:
+    """Return how often a process has waited for something so far; Linux only, elsewhere 0.
+
+    That it grows tells that ssh has something to do, whatever it is (proc(5), voluntary_ctxt_switches).
+    """
+    try:
+        with open(f"/proc/{pid}/status", "rb") as file:
+            return next(int(line.split()[1]) for line in file if line.startswith(b"voluntary_ctxt_switches:"))
+    except (OSError, StopIteration):
+        return 0
+
+
 def retransmissions(flow: Flow) -> int:
     """Return how often the oldest unacknowledged bytes of a connection were sent again; 0 if none are.
 
@@ -272,6 +284,8 @@ _SETTLED_S = 0.25  # one change of a network is many messages; an address may go
 _CHECK_S = 0.5
 _HINT_S = 1.0  # /proc/net/tcp is long on a busy machine: hints that follow sooner are one
 _MOST_CHECKS = 20  # a connection that is this long in trouble is left to the keepalive
+_USE_S = 2.0
+_STEADY_USES = 3
 
 
 class Lookout:
@@ -306,7 +320,11 @@ class Lookout:
         self._waiting_since: float | None = None
         self._flow: Flow | None = None
         self._needed = 0  # retransmissions that make a connection suspect
-        self._checks = 0
+        self._keepalive_s = 0.0
+        self._looking = False
+        self._checks = 0  # looks that found trouble
+        self._uses = 0  # looks that found the connection in use; -1: the last look is due
+        self._turns = 0
         self._hinted = -_HINT_S
         if self._watch.fd is not None:
             self._loop.watch(self._watch.fd, _READ, self._network_ready)
@@ -378,35 +396,53 @@ class Lookout:
 
     # -- while there is one ----------------------------------------------------------------------
 
-    def guard(self, flow: Flow | None, needed: int) -> None:
-        """Look after a connection, suspect from a number of retransmissions on; None: after none."""
-        self._flow, self._needed = flow, needed
-        self._checks = 0
+    def guard(self, flow: Flow | None, needed: int, keepalive_s: float) -> None:
+        """Look after a connection; None: after none.
+
+        needed       retransmissions that make it suspect
+        keepalive_s  seconds of silence after which ssh sends a keepalive, or 0
+        """
+        self._flow, self._needed, self._keepalive_s = flow, needed, keepalive_s
+        self._looking = False
         self._loop.disarm(_CHECK)
         if self._waiting_since is None:
             self._stop_knocking()
 
     def hint(self) -> None:
-        """Something hints at trouble: look at the connection, until it is well or found dead."""
+        """Something hints at trouble, or the connection is in use: look at it while it is.
+
+        A connection in use is looked at every USE_S.  One that was in steady use and falls silent is
+        looked at once more, after the keepalive that this silence will bring about: that is how a
+        network that forgot the connection looks from the side which only listens.
+        """
         now = time.monotonic()
-        if self._flow is not None and not self._checks and now - self._hinted >= _HINT_S:
+        if self._flow is not None and not self._looking and now - self._hinted >= _HINT_S:
             self._hinted = now
-            self._checks = _MOST_CHECKS
+            self._looking, self._uses, self._checks = True, 0, 0
+            self._turns = turns(self._flow.pid)
             self._loop.arm(_CHECK, _CHECK_S, self._check)
 
     def _check(self) -> None:
         if self._flow is None:
             return
-        self._checks -= 1
         count = retransmissions(self._flow)
-        if not count or not self._checks:
-            self._checks = 0
-            return
-        self._loop.arm(_CHECK, _CHECK_S, self._check)
-        if count >= self._needed:
-            if self._knock is None:
-                self._knock = Knock(self._flow.remote, self._flow.remote_port)
-            self._knock_now()
+        now_turns = turns(self._flow.pid)
+        used, self._turns = now_turns != self._turns, now_turns
+        if count and self._checks < _MOST_CHECKS:
+            self._checks += 1
+            self._loop.arm(_CHECK, _CHECK_S, self._check)
+            if count >= self._needed:
+                if self._knock is None:
+                    self._knock = Knock(self._flow.remote, self._flow.remote_port)
+                self._knock_now()
+        elif used and self._uses >= 0:
+            self._uses += 1
+            self._loop.arm(_CHECK, _USE_S, self._check)
+        elif self._uses >= _STEADY_USES and self._keepalive_s:
+            self._uses = -1  # this look is the last
+            self._loop.arm(_CHECK, self._keepalive_s + _USE_S, self._check)
+        else:
+            self._looking = False
 
     def _path_works(self) -> None:
         """A knock was answered: bytes that are still being sent again belong to a dead connection."""

@@ -299,6 +299,18 @@ def _add_keepalive(plan: Plan, effective: Mapping[str, Sequence[str]] | None, se
         plan.add("ServerAliveCountMax", settings.countmax)
 
 
+def keepalive_s(effective: Mapping[str, Sequence[str]] | None, settings: Settings) -> float:
+    """Return the interval of the keepalive that ssh ends up with, in seconds; 0 for none.
+
+    effective knows the user's command line; where that and KSSH_INTERVAL name different ones, the
+    answer is KSSH_INTERVAL's and ssh's is the command line's.
+    """
+    interval = first_value(effective, "serveraliveinterval", "0")
+    if "INTERVAL" in settings.given or not interval.isdigit() or interval == "0":
+        return float(settings.interval_s)
+    return float(interval)
+
+
 def _add_for_tunnel(
     plan: Plan, line: CommandLine, effective: Mapping[str, Sequence[str]] | None, standing: Standing
 ) -> None:

@@ -576,8 +576,8 @@ class Supervisor:
         level, _ = level_and_text(text)
         if level <= self._user_level:
             self._show_ssh_line(run, os.fsencode(untagged(text)))
-        if run.up and self._kind == TUNNEL and line.startswith(b"debug1: Connection to port "):
-            self._lookout.hint()  # somebody uses a local forward: bytes are on their way
+        if run.up and self._kind == TUNNEL:
+            self._lookout.hint()  # ssh does something: somebody uses a forward
 
     def _show_ssh_line(self, run: Run, line: bytes) -> None:
         """Show a line of ssh's log where the user would have seen it without kssh."""
@@ -692,7 +692,7 @@ class Supervisor:
         seen = run.evidence if run.channel is not None else None
         run.close()
         self._run = None
-        self._lookout.guard(None, 0)
+        self._lookout.guard(None, 0, 0.0)
         if self._kind == TUNNEL and self._screen is not None:
             self._screen.drain()
             self._screen.terminal.restore()
@@ -721,7 +721,8 @@ class Supervisor:
         flow = network.flow_of(pids, place)
         if flow is not None:
             self._server = flow.remote, flow.remote_port
-            self._lookout.guard(flow, 2 if self._kind == TUNNEL else 3)
+            keepalive_s = planning.keepalive_s(self._configuration, self._settings)
+            self._lookout.guard(flow, 2 if self._kind == TUNNEL else 3, keepalive_s)
 
     def _look_out(self, report: Report) -> None:
         """Look for a way back for as long as there is none."""

@@ -16,6 +16,7 @@ from pykeepssh.plan import (
     add_resume,
     attaches,
     first_value,
+    keepalive_s,
     kind_of,
     make,
     shares_connection,
@@ -657,3 +658,17 @@ def test_a_shell_is_resumed_in_a_session_of_that_name(tool: str) -> None:
     assert attach.endswith(" kssh-1")
     assert script.count("'") == 2  # one word for sh, whatever the login shell is
     assert "%" not in script  # ssh expands tokens in it
+
+
+@pytest.mark.parametrize(
+    ("said", "environment", "expected"),
+    [
+        ("0", {}, 15),
+        ("300", {}, 300),
+        ("300", {"KSSH_INTERVAL": "5"}, 5),
+        ("0", {"KSSH_INTERVAL": "0"}, 0),
+        ("", {}, 15),
+    ],
+)
+def test_the_keepalive_that_ssh_ends_up_with(said: str, environment: dict[str, str], expected: int) -> None:
+    assert keepalive_s({"serveraliveinterval": [said]}, Settings(environment)) == expected
