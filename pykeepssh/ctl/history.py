@@ -91,7 +91,7 @@ def _history(found: State, arguments: argparse.Namespace) -> int:
     if shown:
         _print(overview.table([overview.OUTAGE_TITLES, *(_outage(p, p.end >= wall) for p in shown)]))
         if len(outages) > len(shown):
-            _print([f"({len(outages) - len(shown)} earlier ones not shown: -n)"])
+            _print([f"({len(outages) - len(shown)} earlier not shown; -n shows more)"])
     else:
         _print([f"{len(outages)} outages" if outages else "no outage"])
     _print([""])

@@ -192,8 +192,8 @@ def _rich_table(view: View) -> Any:
     kept = [i for i, _ in enumerate(overview.TITLES) if any(row[i] for row in view.rows)]
     table = Table(box=None, pad_edge=False, header_style="bold")
     for i in kept:
-        # What tells one link from another is never cut; reasons and forwards wrap.
-        table.add_column(overview.TITLES[i], no_wrap=i in (1, 2, 3, 6), overflow="fold")
+        # Reasons and forwards wrap, so that what tells one link from another need not be cut.
+        table.add_column(overview.TITLES[i], no_wrap=i not in (4, 5), overflow="fold")
     for row in view.rows:
         colour = _COLOURS.get(row.state, "red")
         table.add_row(*(Text(row[i] or "-", style=colour if i == 1 else "") for i in kept))
