@@ -198,3 +198,11 @@ def sshd_values(program: str, config: str, connection: str | None = None) -> dic
     if status != 0:
         raise KsshError(complaint(said))
     return _values(output)
+
+
+def sshd_version(program: str) -> tuple[int, int] | None:
+    """Return the version of sshd, such as (9, 2); None if it does not tell."""
+    # Before 9.2 there is no -V: the complaint about it has the version as well.
+    _, output, said = run([program, "-V"])
+    told = re.search(r"OpenSSH_(\d+)\.(\d+)", said + output)
+    return (int(told[1]), int(told[2])) if told else None

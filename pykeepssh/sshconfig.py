@@ -449,9 +449,20 @@ def client_notices_s(interval_s: int, count_max: int) -> int | None:
     return interval_s * (count_max + 1) if interval_s > 0 else None
 
 
-def server_notices_s(interval_s: int, count_max: int) -> int | None:
+def server_notices_s(interval_s: int, count_max: int, version: tuple[int, int] | None = None) -> int | None:
     """Return after how many seconds without a byte sshd gives up; None: never.
 
-    serverloop.c, client_alive_check(), counts alike, but there a count of 0 means never.
+    serverloop.c, client_alive_check(), counts as ssh does, but for a count of 0, which means never from
+    8.2 on.  In 9.2 to 9.4 each probe waits for a second interval ("now > last_client_time + …", mended
+    in 9.5: "caused the probes to be sent less frequently than configured").  None is the newest version.
     """
-    return interval_s * (count_max + 1) if interval_s > 0 and count_max > 0 else None
+    if interval_s == 0:
+        return None
+    if count_max == 0:
+        return interval_s if version is not None and version < (8, 2) else None
+    return interval_s * (count_max + 1) * (2 if is_slow(version) else 1)
+
+
+def is_slow(version: tuple[int, int] | None) -> bool:
+    """Tell whether a version of sshd takes two intervals for each probe."""
+    return version is not None and (9, 2) <= version <= (9, 4)

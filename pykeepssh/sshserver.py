@@ -19,7 +19,7 @@ from .errors import KsshError, printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 CONFIG = "/etc/ssh/sshd_config"  # of an sshd without -f
 LIMIT_S = 15.0
@@ -208,12 +208,17 @@ def greets(address: tuple[str, int], limit_s: float = 5.0) -> bool:
         return False
 
 
-def silent(wanted: Sequence[tuple[str, int]], limit_s: float = GREETING_S) -> list[tuple[str, int]]:
-    """Return the addresses where no server greets, asking again and again for some seconds."""
-    deadline = time.monotonic() + limit_s
+def silent(
+    wanted: Sequence[tuple[str, int]], worth_it: Callable[[], bool] = lambda: True
+) -> list[tuple[str, int]]:
+    """Return the addresses where no server greets, asking again and again for some seconds.
+
+    It gives up early when worth_it says that nothing is to be expected any more.
+    """
+    deadline = time.monotonic() + GREETING_S
     left = list(wanted)
     while True:
         left = [address for address in left if not greets(address)]
-        if not left or time.monotonic() > deadline:
+        if not left or time.monotonic() > deadline or not worth_it():
             return left
         time.sleep(_STEP_S)

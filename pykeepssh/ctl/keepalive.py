@@ -377,7 +377,7 @@ class _Server(_Change):
             how = listener.reload(values.get("pidfile", ["none"])[0])
             _say(f"reloaded: {how}")
             listener.wait_until_anew(sockets)
-            silent = sshserver.silent(addresses)
+            silent = sshserver.silent(addresses, listener.alive)
             if silent or not listener.alive():
                 gone = ", ".join(f"{host} port {port}" for host, port in silent) or "its address"
                 raise Refused(f"sshd does not greet on {gone} after the reload")
@@ -507,7 +507,9 @@ def _server_in_force(arguments: argparse.Namespace, required: bool) -> dict[str,
         value = values.get(word.lower(), [""])[0]
         told[word] = {"value": value, "from": _json_place(server_source(settings, word, value))}
     interval, count = (int(told[word]["value"] or 0) for word in sshconfig.SERVER)
-    told["noticed_after_s"] = sshconfig.server_notices_s(interval, count)
+    version = openssh.sshd_version(sshd)
+    told["noticed_after_s"] = sshconfig.server_notices_s(interval, count, version)
+    told["intervals_per_probe"] = 2 if sshconfig.is_slow(version) else 1
     if arguments.connection is None:
         told["match_blocks"] = [
             _json_place(setting)
@@ -536,6 +538,9 @@ def _say_part(title: str, part: str, told: dict[str, Any]) -> None:
     noticed = told["noticed_after_s"]
     if noticed is None:
         _say(f"  a dead {peer} is not noticed while nothing is sent")
+    elif told.get("intervals_per_probe") == 2:
+        _say(f"  a dead {peer} is noticed after {noticed} s: 2 × {interval} × ({count} + 1)")
+        _say("  (sshd 9.2 to 9.4 take two intervals for each probe; mended in 9.5)")
     else:
         _say(f"  a dead {peer} is noticed after {noticed} s: {interval} × ({count} + 1)")
     for place in told.get("match_blocks", ()):

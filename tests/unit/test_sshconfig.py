@@ -396,6 +396,14 @@ def test_the_true_arithmetic() -> None:
     assert client_notices_s(0, 3) is server_notices_s(0, 3) is None
     assert client_notices_s(15, 0) == 15  # ssh gives up before it has asked
     assert server_notices_s(15, 0) is None  # sshd never does, from 8.2 on
+    assert server_notices_s(15, 0, (8, 1)) == 15
+
+
+@pytest.mark.parametrize(
+    ("version", "expected"), [((8, 9), 60), ((9, 2), 120), ((9, 4), 120), ((9, 5), 60), ((10, 0), 60)]
+)
+def test_some_versions_of_sshd_take_twice_as_long(version: tuple[int, int], expected: int) -> None:
+    assert server_notices_s(15, 3, version) == expected
 
 
 # -- any file at all ---------------------------------------------------------------------------------

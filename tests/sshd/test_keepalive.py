@@ -1,0 +1,526 @@
+"""ksshctl keepalive with the real ssh and a private sshd: checked, written, reloaded, undone."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from harness import MARK, Relay, Sshd, alive, end, marked, need, openssh_version, program, wait_for
+
+REPOSITORY = Path(__file__).parents[2]
+SAMPLES = REPOSITORY / "tests" / "unit" / "ssh_configs"
+
+
+def keepalive(*words: object, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Run ksshctl keepalive, as nobody who came by ssh unless env says so."""
+    plain = {name: value for name, value in os.environ.items() if name != "SSH_CONNECTION"}
+    return subprocess.run(
+        [program("ksshctl"), "keepalive", *map(str, words)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**plain, **(env or {})},
+    )
+
+
+def in_force(config: Path, host: str = "some-host") -> tuple[str, str]:
+    """Return interval and count that ssh takes from a file."""
+    said = subprocess.run(
+        ["ssh", "-G", "-F", config, host], capture_output=True, text=True, check=True
+    ).stdout
+    return found(said, "serveraliveinterval"), found(said, "serveralivecountmax")
+
+
+def in_force_for_sshd(config: Path) -> tuple[str, str]:
+    """Return interval and count that sshd takes from a file."""
+    words = [need("sshd"), "-T", "-f", str(config)]
+    said = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    return found(said, "clientaliveinterval"), found(said, "clientalivecountmax")
+
+
+def found(said: str, word: str) -> str:
+    match = re.search(rf"^{word} (.*)$", said, re.MULTILINE)
+    assert match, word
+    return match[1]
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """Return every file below a directory with its bytes."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A directory for configuration files."""
+    path = tmp_path / "etc"
+    path.mkdir(mode=0o755)
+    return path
+
+
+# -- the user's file ---------------------------------------------------------------------------------
+
+
+def test_show_tells_value_place_and_arithmetic(folder: Path) -> None:
+    config, more = folder / "config", folder / "more"
+    more.write_text("# more\nHost web\n  ServerAliveCountMax 5\n")
+    config.write_text(
+        f"Include {more}\nMatch host web,db\n  TCPKeepAlive no\nHost *\n  ServerAliveInterval 20\n"
+    )
+    done = keepalive("show", "web", "--config", config)
+    assert done.returncode == 0
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert lines[1] == ["ServerAliveInterval", "20", str(config), "line", "5"]
+    assert lines[2] == ["ServerAliveCountMax", "5", str(more), "line", "3"]
+    assert lines[3] == ["TCPKeepAlive", "no", str(config), "line", "3"]
+    assert "noticed after 120 s: 20 × (5 + 1)" in done.stdout
+    told = json.loads(keepalive("show", "other", "--config", config, "--json").stdout)["client"]
+    assert told["ServerAliveCountMax"] == {"value": "3", "from": None}
+    assert told["TCPKeepAlive"] == {"value": "yes", "from": None}
+    assert told["noticed_after_s"] == 80
+
+
+def test_set_and_unset_leave_the_bytes_as_they_were(folder: Path) -> None:
+    config = folder / "config"
+    before = b"Host a\n  ServerAliveInterval 5\n\nHost *\n  # mine\n  ServerAliveInterval 300"
+    config.write_bytes(before)
+    done = keepalive("set", "--user", "--config", config)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert in_force(config) == ("60", "3")
+    assert in_force(config, "a") == ("5", "3")
+    backup = Path(done.stdout.partition("backup: ")[2].strip())
+    assert backup.read_bytes() == before
+    again = keepalive("set", "--user", "--config", config)
+    assert "nothing to change" in again.stdout
+    assert keepalive("unset", "--user", "--config", config).returncode == 0
+    assert config.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", [path.name for path in sorted(SAMPLES.iterdir()) if "sshd" not in path.name])
+def test_files_as_people_have_them(name: str, folder: Path) -> None:
+    config = folder / "config"
+    # What they include is of this machine, or not there.
+    before = re.sub(rb"(?m)^(\s*)Include .*$", rb"\1Include /nonexistent/*", (SAMPLES / name).read_bytes())
+    config.write_bytes(before)
+    done = keepalive("set", "--user", "--config", config, "--interval", "61")
+    if subprocess.run(["ssh", "-G", "-F", config, "x"], capture_output=True, check=False).returncode:
+        assert done.returncode == 1  # UseKeychain is Apple's own word
+        assert "refused already as it is now" in done.stderr
+    else:
+        assert (done.returncode, done.stderr) == (0, "")
+        assert in_force(config)[0] == "61"
+        assert keepalive("unset", "--user", "--config", config).returncode == 0
+    assert config.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", [path.name for path in sorted(SAMPLES.iterdir()) if "sshd" in path.name])
+def test_server_files_as_people_have_them(name: str, folder: Path, shared_sshd: Sshd) -> None:
+    config = folder / "config"
+    data = re.sub(rb"(?m)^Include .*$", rb"Include /nonexistent/*", (SAMPLES / name).read_bytes())
+    data = re.sub(rb"(?m)^(HostKey|GSSAPI).*$", b"# \\g<0>", data)  # not built in everywhere
+    before = b"HostKey %s/host_key\n" % os.fsencode(shared_sshd.directory) + data
+    config.write_bytes(before)
+    done = keepalive("set", "--server", "--config", config, "--interval", "61")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert in_force_for_sshd(config) == ("61", "3")
+    assert keepalive("unset", "--server", "--config", config).returncode == 0
+    assert config.read_bytes() == before
+
+
+def test_a_missing_file_and_directory_are_made_for_their_owner_only(tmp_path: Path) -> None:
+    config = tmp_path / ".ssh" / "config"
+    os.umask(0o022)
+    assert keepalive("set", "--user", "--config", config).returncode == 0
+    assert config.stat().st_mode & 0o777 == 0o600
+    assert config.parent.stat().st_mode & 0o777 == 0o700
+    assert in_force(config) == ("60", "3")
+
+
+def test_mode_and_symbolic_link_stay(folder: Path) -> None:
+    real, link = folder / "dotfiles", folder / "config"
+    real.write_text("Host a\n")
+    real.chmod(0o640)
+    link.symlink_to("dotfiles")
+    assert keepalive("set", "--user", "--config", link).returncode == 0
+    assert link.is_symlink()
+    assert real.stat().st_mode & 0o777 == 0o640
+    assert in_force(real) == ("60", "3")
+
+
+def test_a_dry_run_shows_the_difference_and_writes_nothing(folder: Path) -> None:
+    config = folder / "config"
+    config.write_text("Host *\n  ServerAliveInterval 5\n")
+    before = tree(folder)
+    done = keepalive("set", "--user", "--config", config, "--dry-run")
+    assert done.returncode == 0
+    assert "-  ServerAliveInterval 5\n" in done.stdout
+    assert "+  ServerAliveInterval 60\n" in done.stdout
+    assert keepalive("set", "--user", "--config", folder / "no" / "such", "--dry-run").returncode == 0
+    assert tree(folder) == before
+    assert not (folder / "no").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "status"),
+    [
+        (["--interval", "0"], 2),
+        (["--interval", "-5"], 2),
+        (["--interval", "1m"], 2),
+        (["--interval", "\u0669"], 2),
+        (["--interval", "99999999999999"], 2),
+        (["--count-max", "0"], 2),
+        (["--server"], 2),
+        (["--host", ""], 1),
+        (["--host", "!a"], 1),
+        (["--host", 'a"b'], 1),
+        (["--host", "a\nHost b"], 1),
+        (["--host", "\x1b[31m"], 1),
+        (["--confirm-within", "5"], 1),
+    ],
+)
+def test_bad_input_is_one_line_and_nothing_is_written(words: list[str], status: int, folder: Path) -> None:
+    config = folder / "config"
+    config.write_text("Host a\n")
+    before = tree(folder)
+    done = keepalive("set", "--user", "--config", config, *words)
+    assert done.returncode == status
+    assert done.stdout == ""
+    assert done.stderr.startswith("ksshctl: ")
+    assert done.stderr.count("\n") == 1
+    assert "\x1b" not in done.stderr
+    assert tree(folder) == before
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (b"\xef\xbb\xbfHost *\n  User me\n", "refused already"),
+        (b"ClientAliveInterval 5\n", "refused already"),
+        (b"Host a\0\n", "NUL"),
+        (b"Match exec true\n  ServerAliveInterval 5\n", "line 2 says so first"),
+        (
+            b"# >>> ksshctl keepalive for * >>>\nUser me\n# <<< ksshctl keepalive for * <<<\n",
+            "between its marks",
+        ),
+    ],
+)
+def test_what_cannot_be_done_safely_is_refused(data: bytes, why: str, folder: Path) -> None:
+    (folder / "config").write_bytes(data)
+    done = keepalive("set", "--user", "--config", folder / "config")
+    assert done.returncode == 1
+    assert why in done.stderr
+    assert "nothing was written" in done.stderr
+    assert tree(folder) == {"config": data}
+
+
+def test_an_include_that_wins_is_named(folder: Path) -> None:
+    (folder / "defaults").write_text("Host *\n  ServerAliveInterval 300\n")
+    (folder / "config").write_text(f"Include {folder}/defaults\n")
+    done = keepalive("set", "--user", "--config", folder / "config")
+    assert done.returncode == 1
+    assert f"{folder}/defaults line 2 says so first" in done.stderr
+    assert set(tree(folder)) == {"config", "defaults"}
+
+
+def test_a_single_host_and_all_others(folder: Path) -> None:
+    config = folder / "config"
+    config.write_text("Host *\n  ServerAliveInterval 300\n")
+    assert keepalive("set", "--user", "--config", config, "--host", "web *.lan").returncode == 0
+    assert keepalive("set", "--user", "--config", config, "--interval", "90").returncode == 0
+    assert (in_force(config, "web")[0], in_force(config, "a.lan")[0], in_force(config)[0]) == (
+        "60",
+        "60",
+        "90",
+    )
+    assert keepalive("unset", "--user", "--config", config).returncode == 0
+    assert keepalive("unset", "--user", "--config", config, "--host", "web *.lan").returncode == 0
+    assert config.read_text() == "Host *\n  ServerAliveInterval 300\n"
+
+
+# -- the system's file -------------------------------------------------------------------------------
+
+
+def test_a_system_file_gets_a_drop_in_where_it_includes_some(folder: Path) -> None:
+    config, drop_ins = folder / "ssh_config", folder / "ssh_config.d"
+    drop_ins.mkdir()
+    (drop_ins / "50-site.conf").write_text("Host a\n  ServerAliveInterval 5\n")
+    config.write_text(f"Include {drop_ins}/*.conf\nHost *\n  ServerAliveInterval 300\n")
+    config.chmod(0o644)
+    before = tree(folder)
+    assert keepalive("set", "--system", "--config", config).returncode == 0
+    ours = drop_ins / "99-ksshctl-keepalive.conf"
+    assert tree(folder) == {**before, str(ours.relative_to(folder)): ours.read_bytes()}
+    assert ours.stat().st_mode & 0o777 == 0o644
+    assert (in_force(config)[0], in_force(config, "a")[0]) == ("60", "5")
+    assert keepalive("unset", "--system", "--config", config).returncode == 0
+    assert not ours.exists()
+
+
+def test_a_drop_in_that_does_not_win_goes_again(folder: Path) -> None:
+    config, drop_ins = folder / "ssh_config", folder / "ssh_config.d"
+    drop_ins.mkdir()
+    (drop_ins / "10-site.conf").write_text("Host *\n  ServerAliveInterval 5\n")
+    config.write_text(f"Include {drop_ins}/*.conf\n")
+    before = tree(folder)
+    done = keepalive("set", "--system", "--config", config)
+    assert done.returncode == 1
+    assert "10-site.conf line 2 says so first" in done.stderr
+    assert "the old file is back" in done.stderr
+    assert tree(folder) == before
+
+
+def test_a_system_file_without_drop_ins_is_changed_itself(folder: Path) -> None:
+    config = folder / "ssh_config"
+    config.write_text("Host *\n  SendEnv LANG\n")
+    assert keepalive("set", "--system", "--config", config).returncode == 0
+    assert in_force(config) == ("60", "3")
+
+
+# -- the server's file -------------------------------------------------------------------------------
+
+
+def test_a_server_that_nobody_runs_is_written_and_that_is_said(folder: Path) -> None:
+    config, drop_ins = folder / "sshd_config", folder / "sshd_config.d"
+    drop_ins.mkdir()
+    (drop_ins / "50-site.conf").write_text("ClientAliveInterval 0\nClientAliveCountMax 9\n")
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / "key"], check=True)
+    config.write_text(
+        f"HostKey {folder}/key\nInclude {drop_ins}/*.conf\nMatch User x\n  ClientAliveInterval 7\n"
+    )
+    done = keepalive("set", "--server", "--config", config)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "nothing was reloaded" in done.stdout
+    assert (drop_ins / "00-ksshctl-keepalive.conf").exists()
+    assert in_force_for_sshd(config) == ("60", "3")
+    shown = keepalive("show", "--server", "--config", config).stdout
+    assert f"{drop_ins}/00-ksshctl-keepalive.conf line 2" in shown
+    assert f"other in a Match block: {config} line 4" in shown
+    matched = keepalive(
+        "show", "--server", "--config", config, "--connection", "user=x,host=h,addr=192.0.2.1"
+    ).stdout
+    assert "7 × (3 + 1)" in matched
+    assert keepalive("unset", "--server", "--config", config).returncode == 0
+    assert in_force_for_sshd(config) == ("0", "9")
+
+
+def test_what_would_stop_sshd_is_not_written(folder: Path) -> None:
+    config = folder / "sshd_config"
+    config.write_text("ServerAliveInterval 60\n")
+    done = keepalive("set", "--server", "--config", config)
+    assert done.returncode == 1
+    assert "Bad configuration option: ServerAliveInterval" in done.stderr
+    assert "nothing was written" in done.stderr
+    assert tree(folder) == {"sshd_config": b"ServerAliveInterval 60\n"}
+
+
+def config_of(sshd: Sshd) -> Path:
+    return sshd.directory / "sshd_config"
+
+
+def login(sshd: Sshd) -> str:
+    words = ["ssh", "-F", str(sshd.config), "t", "echo in"]
+    return subprocess.run(words, capture_output=True, text=True, check=False).stdout.strip()
+
+
+def test_a_running_sshd_is_reloaded_and_its_sessions_stay(sshd: Sshd) -> None:
+    with subprocess.Popen(["ssh", "-F", sshd.config, "t", "read x; echo $x"], stdin=-1, stdout=-1) as session:
+        wait_for(lambda: "Starting session" in sshd.log)
+        pid = sshd.pid
+        done = keepalive("set", "--server", "--config", config_of(sshd))
+        assert (done.returncode, done.stderr) == (0, "")
+        assert f"HUP to pid {pid}" in done.stdout
+        assert f"it greets on 127.0.0.1 port {sshd.port}" in done.stdout
+        assert sshd.log.count("Server listening") == 2
+        assert login(sshd) == "in"
+        out, _ = session.communicate(b"still here\n")
+    assert out == b"still here\n"
+
+
+def test_without_confirmation_it_is_undone(sshd: Sshd) -> None:
+    config = config_of(sshd)
+    before = config.read_bytes()
+    done = keepalive("set", "--server", "--config", config, "--confirm-within", "2")
+    assert done.returncode == 0
+    assert in_force_for_sshd(config) == ("60", "3")
+    second = keepalive("set", "--server", "--config", config, "--interval", "5")
+    assert second.returncode == 1
+    assert "waits for confirmation" in second.stderr
+    wait_for(lambda: config.read_bytes() == before, what="the change to be undone")
+    wait_for(lambda: sshd.log.count("Server listening") == 3, what="sshd to be reloaded with it")
+    assert login(sshd) == "in"
+    late = keepalive("confirm")
+    assert late.returncode == 1
+    assert "no change waits" in late.stderr
+
+
+def test_only_a_new_connection_can_confirm(sshd: Sshd) -> None:
+    config = config_of(sshd)
+    here, new = ({"SSH_CONNECTION": f"192.0.2.1 {port} 192.0.2.2 22"} for port in (1000, 1001))
+    assert (
+        keepalive("set", "--server", "--config", config, "--confirm-within", "60", env=here).returncode == 0
+    )
+    refused = keepalive("confirm", env=here)
+    assert refused.returncode == 1
+    assert "from a new one" in refused.stderr
+    assert keepalive("confirm", env=new).returncode == 0
+    wait_for(lambda: not marked(os.environ[MARK]), what="the process that would have undone it to end")
+    assert in_force_for_sshd(config) == ("60", "3")
+
+
+def test_the_undo_survives_the_session_that_started_it(sshd: Sshd) -> None:
+    config = config_of(sshd)
+    before = config.read_bytes()
+    command = (
+        f"KSSH_STATE_DIR={os.environ['KSSH_STATE_DIR']} {sys.executable} {program('ksshctl')} "
+        f"keepalive set --server --config {config} --confirm-within 3; sleep 600"
+    )
+    with subprocess.Popen(["ssh", "-tt", "-F", sshd.config, "t", command], stdin=-1, stdout=-1) as session:
+        assert session.stdout is not None
+        wait_for(lambda: b"confirmed from a new connection" in session.stdout.readline())
+        sshd.kill_sessions()
+        session.wait()
+    assert config.read_bytes() != before
+    wait_for(lambda: config.read_bytes() == before, what="the change to be undone")
+    assert login(sshd) == "in"
+
+
+class Fragile(Sshd):
+    """An sshd that dies of keepalive: it stands for one whose reload goes wrong."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        wrapper = directory / "sshd"
+        wrapper.write_text(
+            "#!/bin/bash\n"
+            f"grep -q '^ClientAliveInterval 66' {directory}/sshd_config && exit 1\n"
+            f'exec -a "$0" {self._program} "$@"\n'
+        )
+        wrapper.chmod(0o755)
+        self._program = str(wrapper)
+
+
+@contextlib.contextmanager
+def nothing_left() -> Iterator[None]:
+    """End what was started again on behalf of the sshd of a test."""
+    try:
+        yield
+    finally:
+        end(marked(os.environ[MARK]))
+
+
+def test_an_sshd_that_does_not_come_back_gets_its_old_file_back(tmp_path: Path) -> None:
+    with Fragile(tmp_path / "sshd") as sshd, nothing_left():
+        config = config_of(sshd)
+        before = config.read_bytes()
+        old = sshd.pid
+        done = keepalive("set", "--server", "--config", config, "--interval", "66")
+        assert done.returncode == 1
+        assert "the old file is back, sshd greets" in done.stderr
+        assert config.read_bytes() == before
+        assert not alive(old)
+        assert login(sshd) == "in"
+
+
+# -- interrupted -------------------------------------------------------------------------------------
+
+# Ends itself with SIGKILL before a line of configfile.py, counted from the first on.
+KILLED = """
+import os, sys
+left = int(sys.argv.pop(1))
+def trace(frame, event, _):
+    global left
+    if not frame.f_code.co_filename.endswith("configfile.py"):
+        return None
+    if event == "line":
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), 9)
+    return trace
+sys.path.insert(0, {repository!r})
+from pykeepssh.ctl import keepalive
+from pykeepssh.ctl.main import main
+sys.settrace(trace)
+sys.exit(main())
+"""
+
+
+def test_killed_at_any_line_the_file_is_old_or_new(tmp_path: Path) -> None:
+    before = b"Host *\n  ServerAliveInterval 300\n"
+    script = tmp_path / "killed.py"
+    script.write_text(KILLED.format(repository=str(REPOSITORY)))
+    sample = tmp_path / "sample"
+    sample.write_bytes(before)
+    assert keepalive("set", "--user", "--config", sample).returncode == 0
+    after = sample.read_bytes()
+
+    def killed_at(line: int) -> tuple[int, bytes]:
+        folder = tmp_path / f"at-{line}"
+        folder.mkdir()
+        config = folder / "config"
+        config.write_bytes(before)
+        words = [sys.executable, script, str(line), "keepalive", "set", "--user", "--config", config]
+        done = subprocess.run(words, stdout=subprocess.DEVNULL, check=False)
+        left = config.read_bytes()
+        if line % 4 == 0:  # whatever it left behind is in nobody's way
+            assert keepalive("set", "--user", "--config", config).returncode == 0
+            assert config.read_bytes() == after
+            assert not list(folder.glob(".*-new"))
+        return done.returncode, left
+
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        ended = list(pool.map(killed_at, range(1, 150)))
+    killed = [left for status, left in ended if status == -9]
+    assert len(killed) > 60
+    assert set(killed) == {before, after}
+    assert all(left == after for status, left in ended if status == 0)
+    assert any(status == 0 for status, _ in ended), "the count of lines is too low"
+
+
+def test_two_at_a_time_wait_for_each_other(folder: Path) -> None:
+    config = folder / "config"
+    config.write_text("Host a\n")
+    hosts = [f"h{number}" for number in range(6)]
+    with concurrent.futures.ThreadPoolExecutor(6) as pool:
+        done = list(
+            pool.map(lambda host: keepalive("set", "--user", "--config", config, "--host", host), hosts)
+        )
+    assert [one.returncode for one in done] == [0] * 6
+    assert [in_force(config, host)[0] for host in hosts] == ["60"] * 6
+
+
+# -- the true arithmetic -----------------------------------------------------------------------------
+
+
+def test_interval_times_count_plus_one_is_when_a_dead_peer_is_noticed(tmp_path: Path) -> None:
+    with (
+        Sshd(tmp_path / "sshd", "ClientAliveInterval 1\nClientAliveCountMax 2\n") as sshd,
+        Relay(sshd.port) as relay,
+    ):
+        config = sshd.config_for(relay.port, "ServerAliveInterval 1\nServerAliveCountMax 3\n")
+        with subprocess.Popen(
+            ["ssh", "-F", config, "t", "echo in; sleep 600"], stdout=-1, stderr=-1
+        ) as session:
+            assert session.stdout is not None
+            assert session.stdout.readline() == b"in\n"
+            (server,) = sshd.sessions()
+            relay.freeze()
+            frozen = time.monotonic()
+            session.wait()
+            client_s = time.monotonic() - frozen
+            wait_for(lambda: not alive(server))
+            server_s = time.monotonic() - frozen
+        assert "Timeout, client not responding" in sshd.log
+    # The last byte came up to one interval before the link froze.
+    slow = (9, 2) <= openssh_version() <= (9, 4)
+    expected_s = 6.0 if slow else 3.0
+    assert expected_s - 1.2 <= server_s <= expected_s + 0.6
+    assert 4.0 - 1.2 <= client_s <= 4.0 + 0.6
