@@ -284,7 +284,7 @@ _SETTLED_S = 0.25  # one change of a network is many messages; an address may go
 _CHECK_S = 0.5
 _HINT_S = 1.0  # /proc/net/tcp is long on a busy machine: hints that follow sooner are one
 _MOST_CHECKS = 20  # a connection that is this long in trouble is left to the keepalive
-_USE_S = 2.0
+_USE_S = 1.0
 _STEADY_USES = 3
 
 
@@ -440,7 +440,7 @@ class Lookout:
             self._loop.arm(_CHECK, _USE_S, self._check)
         elif self._uses >= _STEADY_USES and self._keepalive_s:
             self._uses = -1  # this look is the last
-            self._loop.arm(_CHECK, self._keepalive_s + _USE_S, self._check)
+            self._loop.arm(_CHECK, self._keepalive_s + _ANSWER_S, self._check)
         else:
             self._looking = False
 
