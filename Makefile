@@ -32,7 +32,7 @@ unit: $(READY)
 	$(BIN)/coverage report
 
 real: $(READY)
-	$(BIN)/pytest --ignore=tests/unit
+	$(BIN)/pytest --ignore=tests/unit -n 2 --dist worksteal
 
 demo: $(READY)
 	$(BIN)/python tests/demo.py
