@@ -353,8 +353,18 @@ class _Client:
                 persist.number,
                 f"a ControlPersist master without keepalive ({name})",
                 "when its connection dies it stays, and every new ssh to the host hangs on it",
-                self._set,
+                self._set_for(client),
             )
+
+    def _set_for(self, client: openssh.Client) -> str:
+        """Return the command for a host: where a block of its own sets the interval, for that block."""
+        source = client.source("ServerAliveInterval")
+        if self._host is None and source is not None and source.scope:
+            opener = source.scope[-1].line
+            pattern = os.fsdecode(b" ".join(opener.arguments))
+            if opener.keyword == "host" and not sshconfig.is_for_all(opener) and sshconfig.is_plain(pattern):
+                return f"{self._set} --host {shlex.quote(pattern)}"
+        return self._set
 
 
 def _is_on(client: openssh.Client, word: str) -> bool:
