@@ -107,9 +107,9 @@ def process_mark(pid: int) -> str:
     """
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
-            ticks = file.read().rpartition(b")")[2].split()[19].decode()
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as text:
-            return f"{text.read().strip()}:{ticks}"
+            ticks = file.read().rpartition(b")")[2].split()[19]
+        with open("/proc/sys/kernel/random/boot_id", "rb") as file:
+            return (file.read().strip() + b":" + ticks).decode()
     except (OSError, IndexError):
         return ""
 

@@ -108,8 +108,8 @@ def _show_availability(periods: list[history.Period], wall: float) -> None:
     begin = periods[0].begin if periods else wall
     for name, length_s in _WINDOWS:
         share = history.share(periods, wall - length_s, wall)
-        part = f"  (known for {duration(wall - begin)})" if begin > wall - length_s else ""
-        # What is left of a name stands above its strip.
+        known = share.available is not None and begin > wall - length_s
+        part = f"  (known for {duration(wall - begin)})" if known else ""
         _print([f"{name:5}  {overview.percent(share)}{part}"])
         _show_strip(history.strip(periods, wall - length_s, wall, _cells()))
 
@@ -126,7 +126,7 @@ def _cells() -> int:
 
 def _show_strip(shares: list[history.Share]) -> None:
     cells = [overview.cell(share) for share in shares]
-    coloured = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    coloured = state.draws() and not os.environ.get("NO_COLOR")
     if not _shows_blocks():
         _print(["       " + "".join(plain for _, plain, _ in cells)])
     elif coloured:

@@ -167,7 +167,7 @@ def _status(arguments: argparse.Namespace) -> int:
 
 
 def _show(view: View) -> None:
-    if sys.stdout.isatty() and view.rows:
+    if state.draws() and view.rows:
         from rich.console import Console
 
         Console(highlight=False).print(_rich_table(view))
@@ -202,7 +202,7 @@ def _rich_table(view: View) -> Any:
 
 def _watch(arguments: argparse.Namespace) -> int:
     """Show the links again and again; where nobody looks, only what changed."""
-    if sys.stdout.isatty() and not arguments.json and not arguments.names_only:
+    if state.draws() and not arguments.json and not arguments.names_only:
         return _watch_live(arguments)
     shown: object = None
     while True:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import importlib.util
 import os
 import sys
 from collections.abc import Sequence
@@ -79,8 +78,7 @@ def _parser(words: Sequence[str]) -> Parser:
     subparsers = parser.add_subparsers(dest="verb", metavar="COMMAND", required=True)
     verb = next((word for word in words if not word.startswith("-")), "")
     for name in [VERBS[verb]] if verb in VERBS else dict.fromkeys(VERBS.values()):
-        if importlib.util.find_spec(f"{__package__}.{name}"):
-            _module_named(name).add_parser(subparsers)
+        _module_named(name).add_parser(subparsers)
     return parser
 
 

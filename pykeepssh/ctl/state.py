@@ -12,6 +12,7 @@ import os
 import pwd
 import signal
 import stat
+import sys
 import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -27,6 +28,7 @@ _SAME_START_S = 1.0
 _LARGEST_RECORD_BYTES = 1_000_000
 _STALE_S = 60.0  # a file that was being written for so long has lost its writer
 _MARK_OF_BOOT = ":"
+_STARTED_AS = os.getuid()
 
 
 class Unknown(KsshError):
@@ -106,6 +108,14 @@ def become_user(name: str | None) -> None:
     # What root's environment says is about root's links.
     os.environ["HOME"] = entry.pw_dir
     os.environ.pop("KSSH_STATE_DIR", None)
+
+
+def draws() -> bool:
+    """Tell whether tables and colours are worth it: a person looks, and what draws them can be loaded.
+
+    Who became another user may have left Python's own files behind, in root's home.
+    """
+    return sys.stdout.isatty() and os.getuid() == _STARTED_AS
 
 
 def read() -> State:
