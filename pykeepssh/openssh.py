@@ -99,14 +99,19 @@ def included(argument: bytes, user: bool) -> list[str]:
     return _expand(argument, os.path.join(home(), ".ssh") if user else _FOLDER)
 
 
-def client_settings(main: str | None) -> list[sshconfig.Setting]:
-    """Return every line that ssh reads: with -F main, or from the user's file and then the system's."""
+def client_groups(main: str | None) -> list[list[sshconfig.Setting]]:
+    """Return every line that ssh reads: with -F main, or of the user's file and then of the system's."""
     if main is not None:
-        return list(sshconfig.walk(main, read, lambda word: included(word, True)))
+        return [list(sshconfig.walk(main, read, lambda word: included(word, True)))]
     return [
-        *sshconfig.walk(user_config(), read, lambda word: included(word, True)),
-        *sshconfig.walk(SYSTEM_CONFIG, read, lambda word: included(word, False)),
+        list(sshconfig.walk(user_config(), read, lambda word: included(word, True))),
+        list(sshconfig.walk(SYSTEM_CONFIG, read, lambda word: included(word, False))),
     ]
+
+
+def client_settings(main: str | None) -> list[sshconfig.Setting]:
+    """Return the same in one list."""
+    return [setting for group in client_groups(main) for setting in group]
 
 
 def server_settings(main: str) -> list[sshconfig.Setting]:

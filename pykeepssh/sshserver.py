@@ -149,11 +149,18 @@ def listener_for(config: str, pidfile: str = "none") -> Listener | None:
 
 
 def _listener_words(process: psutil.Process) -> list[str] | None:
-    """Return the words that a listening sshd was started with; its title tells them (sshd.c, 8.2 on)."""
-    title = " ".join(process.cmdline())
+    """Return the words that a listening sshd was started with.
+
+    From 8.2 on its title tells them; before, it has no title, while the processes of sessions have one.
+    """
+    words = process.cmdline()
+    title = " ".join(words)
     if title.startswith("sshd: ") and " [listener]" in title:
         return title[len("sshd: ") : title.index(" [listener]")].split()
-    return None
+    plain = bool(words) and words[0].startswith("/") and os.path.basename(words[0]) == "sshd"
+    # Not one that only checks a file, serves one connection, or was started by inetd.
+    other = any(word[:2] in ("-t", "-T", "-G", "-V", "-R", "-i") for word in words[1:])
+    return words if plain and not other else None
 
 
 def _config_of(process: psutil.Process, words: Sequence[str]) -> str:

@@ -289,25 +289,30 @@ class _Client:
             )
 
     def _too_early(self) -> Iterator[Finding]:
-        for word in sshconfig.CLIENT:
-            first: sshconfig.Setting | None = None
-            for setting in _words(self._settings, word):
-                everyone = all(sshconfig.is_for_all(opener.line) for opener in setting.scope)
-                if first is None:
-                    first = setting if everyone else None
-                elif not everyone and _argument(setting) != _argument(first):
-                    value = _argument(first)
-                    option = "--interval" if word == sshconfig.CLIENT[0] else "--count-max"
-                    again = f" {option} {_number(value)}" if _number(value) else ""
-                    yield Finding(
-                        "host-star-too-early",
-                        first.file,
-                        first.number,
-                        f"{word} for every host comes too early",
-                        f"the first value wins: {setting.file} line {setting.number} has no effect",
-                        f"{_comment_out(first.file, first.number)} && {self._set_all}{again}",
-                    )
-                    break
+        # That the user's own file beats the system's is as it should be: each is looked at by itself.
+        for group in openssh.client_groups(self._config):
+            for word in sshconfig.CLIENT:
+                yield from self._beaten(list(_words(group, word)), word)
+
+    def _beaten(self, settings: Sequence[sshconfig.Setting], word: str) -> Iterator[Finding]:
+        first: sshconfig.Setting | None = None
+        for setting in settings:
+            everyone = all(sshconfig.is_for_all(opener.line) for opener in setting.scope)
+            if first is None:
+                first = setting if everyone else None
+            elif not everyone and _argument(setting) != _argument(first):
+                value = _number(_argument(first))
+                option = "--interval" if word == sshconfig.CLIENT[0] else "--count-max"
+                again = f" {option} {value}" if value else ""
+                yield Finding(
+                    "host-star-too-early",
+                    first.file,
+                    first.number,
+                    f"{word} for every host comes too early",
+                    f"the first value wins: {setting.file} line {setting.number} has no effect",
+                    f"{_comment_out(first.file, first.number)} && {self._set_all}{again}",
+                )
+                return
 
     def _per_host(self, any_host: openssh.Client) -> Iterator[Finding]:
         """Yield what is wrong with tunnels and shared connections, of one host or of all that are named."""

@@ -338,7 +338,8 @@ class _Server(_Change):
     def refusal(self, config: str) -> str | None:
         why = openssh.sshd_refuses(self._sshd, config)
         if why is not None:
-            return f"sshd: {why}"
+            root = " (only root can read its keys)" if "hostkeys" in why and os.geteuid() != 0 else ""
+            return f"sshd: {why}{root}"
         try:
             values = openssh.sshd_values(self._sshd, config) if self.wanted else {}
         except KsshError as error:

@@ -331,18 +331,22 @@ def login(sshd: Sshd) -> str:
     return subprocess.run(words, capture_output=True, text=True, check=False).stdout.strip()
 
 
-def test_a_running_sshd_is_reloaded_and_its_sessions_stay(sshd: Sshd) -> None:
-    with subprocess.Popen(["ssh", "-F", sshd.config, "t", "read x; echo $x"], stdin=-1, stdout=-1) as session:
-        wait_for(lambda: "Starting session" in sshd.log)
-        pid = sshd.pid
-        done = keepalive("set", "--server", "--config", config_of(sshd))
-        assert (done.returncode, done.stderr) == (0, "")
-        assert f"HUP to pid {pid}" in done.stdout
-        assert f"it greets on 127.0.0.1 port {sshd.port}" in done.stdout
-        assert sshd.log.count("Server listening") == 2
-        assert login(sshd) == "in"
-        out, _ = session.communicate(b"still here\n")
-    assert out == b"still here\n"
+def test_a_running_sshd_is_reloaded_and_its_sessions_stay(tmp_path: Path) -> None:
+    with Sshd(tmp_path / "sshd", "ListenAddress 127.0.0.2\n") as sshd:
+        with subprocess.Popen(
+            ["ssh", "-F", sshd.config, "t", "read x; echo $x"], stdin=-1, stdout=-1
+        ) as session:
+            wait_for(lambda: "Starting session" in sshd.log)
+            pid = sshd.pid
+            done = keepalive("set", "--server", "--config", config_of(sshd))
+            assert (done.returncode, done.stderr) == (0, "")
+            assert f"HUP to pid {pid}" in done.stdout
+            greeted = {f"{host} port {sshd.port}" for host in ("127.0.0.1", "127.0.0.2")}
+            assert set(done.stdout.partition("greets on ")[2].strip().split(", ")) == greeted
+            assert sshd.log.count("Server listening") == 4
+            assert login(sshd) == "in"
+            out, _ = session.communicate(b"still here\n")
+        assert out == b"still here\n"
 
 
 def test_without_confirmation_it_is_undone(sshd: Sshd) -> None:
