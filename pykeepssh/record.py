@@ -33,7 +33,7 @@ FIELDS: dict[str, tuple[tuple[type, ...], str]] = {
 }
 
 _NAME_CHARS = "-_.@+,:"
-_LONGEST_NAME = 80
+_LONGEST_NAME = 80  # bytes: with the machine's name it becomes a file's, which has 255
 
 
 def pack(record: dict[str, Any]) -> bytes:
@@ -63,4 +63,5 @@ def link_name(destination: str, forwards: Sequence[str], key: Sequence[str]) -> 
     readable = "-".join([destination, *forwards])
     readable = "".join(c if c.isalnum() or c in _NAME_CHARS else "_" for c in readable)
     digest = zlib.crc32("\0".join(key).encode("utf-8", "surrogateescape"))
-    return f"{readable.lstrip('.')[:_LONGEST_NAME]}-{digest:08x}"
+    short = readable.lstrip(".").encode()[:_LONGEST_NAME].decode(errors="ignore")
+    return f"{short}-{digest:08x}"

@@ -82,3 +82,8 @@ def test_another_key_is_another_name() -> None:
     keys = [["a"], ["b"], ["a", "b"], ["ab"], [], ["\udcff"]]
     names = {record.link_name("host", [], key) for key in keys}
     assert len(names) == len(keys)
+
+
+def test_a_long_name_still_is_a_file_s() -> None:
+    name = link_name("\u00f6" * 300, [], [])
+    assert len(name.encode()) <= 80 + 9
