@@ -85,5 +85,5 @@ def test_another_key_is_another_name() -> None:
 
 
 def test_a_long_name_still_is_a_file_s() -> None:
-    name = link_name("\u00f6" * 300, [], [])
+    name = record.link_name("\u00f6" * 300, [], [])
     assert len(name.encode()) <= 80 + 9
