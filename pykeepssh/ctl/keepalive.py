@@ -10,6 +10,7 @@ import argparse
 import difflib
 import json
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Callable
@@ -107,6 +108,15 @@ def _say(line: str) -> None:
     sys.stdout.write(line + "\n")
 
 
+def _tell(line: str) -> None:
+    """Say a line in the midst of a change, which goes on even if nobody listens any more."""
+    try:
+        _say(line)
+        sys.stdout.flush()
+    except OSError:
+        pass
+
+
 def place_of(setting: sshconfig.Setting | None) -> str:
     """Return where a setting stands, in words."""
     return "default" if setting is None else f"{printable(setting.file)} line {setting.number}"
@@ -171,16 +181,16 @@ class _Change:
                 why = self.refusal(self.main) if os.path.exists(self.main) else None
                 if why is not None:
                     raise Refused(f"{why}; nothing was written")
-                _say(f"{printable(self.target)}: nothing to change")
+                _tell(f"{printable(self.target)}: nothing to change")
                 return 0
             if file.before is not None and self.main == self.target:
                 self._check_present()
             file.replace(
                 data, lambda candidate: self._check(candidate, data), lambda: self.refusal(self.main)
             )
-            _say(f"{printable(file.real)}: {'removed' if data is None else 'written'}")
+            _tell(f"{printable(file.real)}: {'removed' if data is None else 'written'}")
             if file.backup is not None:
-                _say(f"backup: {printable(file.backup)}")
+                _tell(f"backup: {printable(file.backup)}")
             self.written(file)
         return 0
 
@@ -354,12 +364,14 @@ class _Server(_Change):
 
     def written(self, file: ConfigFile) -> None:
         """Reload the sshd that uses the file; if it does not greet any more, take everything back."""
+        # The session that this runs in may be cut by what it does: the check afterwards is not to suffer.
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
         values = openssh.sshd_values(self._sshd, self.main)
         listener = sshserver.listener_for(self.main, values.get("pidfile", ["none"])[0])
         if listener is None:
-            _say(f"no running sshd uses {printable(self.main)}: nothing was reloaded")
+            _tell(f"no running sshd uses {printable(self.main)}: nothing was reloaded")
             if self.arguments.confirm_within is not None:
-                _say("so there is nothing to confirm either")
+                _tell("so there is nothing to confirm either")
             return
         # An address family that this machine has not is listed, and never greeted.
         configured = sshserver.addresses(values)
@@ -376,7 +388,7 @@ class _Server(_Change):
         try:
             sockets = listener.sockets()
             how = listener.reload(values.get("pidfile", ["none"])[0])
-            _say(f"reloaded: {how}")
+            _tell(f"reloaded: {how}")
             listener.wait_until_anew(sockets)
             silent = sshserver.silent(addresses, listener.alive)
             if silent or not listener.alive():
@@ -390,9 +402,9 @@ class _Server(_Change):
             left = sshserver.silent(addresses)
             state = "sshd STILL DOES NOT GREET" if left else "sshd greets"
             raise Refused(f"{error}; the old file is back, {state}") from error
-        _say("it greets on " + ", ".join(f"{host} port {port}" for host, port in addresses))
+        _tell("it greets on " + ", ".join(f"{host} port {port}" for host, port in addresses))
         if watcher is not None:
-            _say(
+            _tell(
                 f"undone in {self.arguments.confirm_within} s unless confirmed from a new connection: "
                 "ksshctl keepalive confirm"
             )

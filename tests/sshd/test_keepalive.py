@@ -349,6 +349,15 @@ def test_a_running_sshd_is_reloaded_and_its_sessions_stay(tmp_path: Path) -> Non
         assert out == b"still here\n"
 
 
+def test_nobody_need_listen_while_it_works(sshd: Sshd) -> None:
+    with open("/dev/full", "wb") as full:
+        words = [program("ksshctl"), "keepalive", "set", "--server", "--config", config_of(sshd)]
+        subprocess.run(words, stdout=full, stderr=subprocess.DEVNULL, check=False)
+    assert in_force_for_sshd(config_of(sshd)) == ("60", "3")
+    assert sshd.log.count("Server listening") == 2
+    assert login(sshd) == "in"
+
+
 def test_without_confirmation_it_is_undone(sshd: Sshd) -> None:
     config = config_of(sshd)
     before = config.read_bytes()
