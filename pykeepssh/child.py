@@ -142,7 +142,7 @@ class PtyChild:
         """Let go of ssh without ending it: another process holds its pty."""
         self._process.ptyproc.closed = True  # or it would end ssh when it is collected
         self._process.closed = True
-        os.close(self.fd)
+        self._process.ptyproc.fileobj.close()
 
     def close(self) -> None:
         """Close the pty."""
@@ -204,5 +204,5 @@ class PlainChild:
 def _send_signal(pid: int, signum: int) -> None:
     try:
         os.kill(pid, signum)
-    except ProcessLookupError:
+    except (ProcessLookupError, PermissionError):  # gone, or another user's: its pty hangs up
         pass

@@ -75,7 +75,11 @@ def _run(words: list[str]) -> int:
     # A query: ssh answers it alone, and so it does with a command line that it will refuse.
     if not line.complete or any(option.letter in sshargs.QUERIES for option in line.options):
         program.become(path, words)
-    question = effective.ask_configuration(path, line, program.environment_for(path, os.environb))
+    program.wait_for_children()
+    try:
+        question = effective.ask_configuration(path, line, program.environment_for(path, os.environb))
+    except OSError as error:
+        raise KsshError(f"cannot run {printable(path)}: {error.strerror}") from error
     from . import plan as planning  # while ssh reads its configuration
 
     standing = _standing()
@@ -112,10 +116,14 @@ def _supervise(
     # that somebody left open to us would never see its end.
     while os.open(os.devnull, os.O_RDWR) <= 2:
         pass
-    for fd in os.listdir("/dev/fd"):  # not up to the limit: that can be a thousand million
-        if int(fd) > 2:
+    try:
+        opened = [int(fd) for fd in os.listdir("/dev/fd")]  # the limit can be a thousand million
+    except OSError:
+        opened = list(range(1024))  # no /proc here
+    for fd in opened:
+        if fd > 2:
             with contextlib.suppress(OSError):  # the descriptor of the listing itself
-                os.close(int(fd))
+                os.close(fd)
 
     def serve(back: daemon.Back | None) -> Exit:
         return supervisor.keep(path, line, configuration, plan, settings, standing, back)

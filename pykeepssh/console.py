@@ -166,6 +166,12 @@ class Console:
             self._screen.relay(line + _LINE_END)
         self._held_lines.clear()
 
+    def close(self) -> None:
+        """The terminal is gone: show nothing more."""
+        self.waits = False
+        for timer in (_COUNTDOWN, _ALONE, _STALL):
+            self._loop.disarm(timer)
+
     # -- keys ------------------------------------------------------------------------------------
 
     def key(self, data: bytes) -> str:

@@ -8,6 +8,7 @@ know what the back does.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import termios
@@ -82,13 +83,16 @@ def fork(serve: Callable[[Back], Exit]) -> Exit:
         return Exit(code=int(word[1:]))
     # The back was killed: what it would have put right is the front's now.
     if modes is not None:
-        termios.tcsetattr(0, termios.TCSADRAIN, modes)
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU})
+        with contextlib.suppress(OSError, termios.error):
+            termios.tcsetattr(0, termios.TCSADRAIN, modes)
     return Exit(STATUS)
 
 
 def _forward(pid: int, signum: int) -> None:
     try:
         os.kill(pid, signum)
+        os.kill(pid, signal.SIGCONT)  # a stopped back would never hear of it
     except ProcessLookupError:
         pass
 

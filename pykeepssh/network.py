@@ -6,6 +6,7 @@ What only Linux can tell is unknown elsewhere, and says so.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import select
@@ -72,7 +73,8 @@ class Watch:
         """Hear of links and routes too, or of addresses only."""
         if self.fd is not None and everything != self._all:
             self._all = everything
-            self._join(_ADD_MEMBERSHIP if everything else _DROP_MEMBERSHIP, _PATH_GROUPS)
+            with contextlib.suppress(OSError):  # then a wait ends by its timers alone
+                self._join(_ADD_MEMBERSHIP if everything else _DROP_MEMBERSHIP, _PATH_GROUPS)
 
     def read(self) -> bool:
         """Take what came; return whether something changed."""
@@ -136,9 +138,10 @@ class Knock:
             return []
         family, kind, protocol, _, where = found[0]
         try:
-            tried = socket.socket(family, kind | socket.SOCK_NONBLOCK, protocol)
+            tried = socket.socket(family, kind, protocol)
         except OSError:
             return self.descriptors()
+        tried.setblocking(False)
         self._tries.append((now, tried))
         if tried.connect_ex(where) not in (0, errno.EINPROGRESS):
             self._drop(now, tried)  # no route: the network's return is told by Watch
@@ -170,12 +173,12 @@ class Knock:
 def has_address(address: str) -> bool:
     """Tell whether an address is on one of this machine's interfaces."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with socket.socket(family, socket.SOCK_DGRAM) as probe:
-        try:
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
             probe.bind((address, 0))
-        except OSError as error:
-            # A link-local address without its scope cannot be asked for: assume it is there.
-            return error.errno != errno.EADDRNOTAVAIL
+    except OSError as error:
+        # A link-local address without its scope cannot be asked for: assume it is there.
+        return error.errno != errno.EADDRNOTAVAIL
     return True
 
 
@@ -185,7 +188,7 @@ def descendants(pid: int) -> list[int]:
 
     try:
         return [child.pid for child in psutil.Process(pid).children(recursive=True)]
-    except psutil.Error:
+    except (psutil.Error, OSError):
         return []  # ssh has ended meanwhile
 
 
@@ -281,6 +284,7 @@ _TICK = "knock"
 _CHANGED = "network changed"
 _CHECK = "check the connection"
 _SETTLED_S = 0.25  # one change of a network is many messages; an address may go and come back
+_RESTLESS_S = 5.0  # a network that never rests must not undo the backoff
 _CHECK_S = 0.5
 _HINT_S = 1.0  # /proc/net/tcp is long on a busy machine: hints that follow sooner are one
 _MOST_CHECKS = 20  # a connection that is this long in trouble is left to the keepalive
@@ -326,6 +330,7 @@ class Lookout:
         self._uses = 0  # looks that found the connection in use; -1: the last look is due
         self._turns = 0
         self._hinted = -_HINT_S
+        self._changes_from = 0.0
         if self._watch.fd is not None:
             self._loop.watch(self._watch.fd, _READ, self._network_ready)
 
@@ -454,9 +459,11 @@ class Lookout:
 
     def _network_ready(self, events: int) -> None:
         if self._watch.read() and not self._loop.is_armed(_CHANGED):
-            self._loop.arm(_CHANGED, _SETTLED_S, self._settled)
+            later_s = self._changes_from - time.monotonic() if self._waiting_since is not None else 0.0
+            self._loop.arm(_CHANGED, max(_SETTLED_S, later_s), self._settled)
 
     def _settled(self) -> None:
+        self._changes_from = time.monotonic() + _RESTLESS_S
         if self._waiting_since is not None:
             if self._knock is not None:
                 self._knock_now()

@@ -183,6 +183,11 @@ class Hook:
         self._running.append(process)
         return None
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether something waits behind a hook that runs."""
+        return bool(self._waiting)
+
     def disown(self) -> None:
         """Start what still waits and leave it all to the system: kssh ends, and they go on."""
         while self._waiting:

@@ -153,8 +153,20 @@ def _given_lc_ctype(now: bytes) -> bytes | None:
     return given[-1].partition(b"=")[2] if given else None
 
 
+_ignored: list[int] = []  # what was ignored at the start and is not meanwhile
+
+
+def wait_for_children() -> None:
+    """Make sure that children can be waited for: a parent that ignored SIGCHLD handed that down."""
+    if signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN:
+        _ignored.append(signal.SIGCHLD)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+
 def reset_signals() -> None:
-    """Give the signals that Python ignores their default action back, before an exec."""
+    """Give signals back the action that kssh was started with, before an exec."""
+    for signum in _ignored:
+        signal.signal(signum, signal.SIG_IGN)
     for name in RESET_SIGNALS:
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_DFL)

@@ -127,7 +127,8 @@ def _private_directory(path: str) -> str:
 def write_by_rename(path: str, data: bytes) -> None:
     """Write a file that others see either old or new; mode 0600.  Raises OSError."""
     temporary = f"{path}.{os.getpid()}.new"
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    remove(temporary)  # of a process with this pid before; nobody else's is ever written to
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         try:
             if os.write(fd, data) < len(data):

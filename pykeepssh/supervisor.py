@@ -14,6 +14,8 @@ import termios
 import time
 from collections.abc import Callable, Sequence
 
+import pexpect
+
 from . import (
     effective,
     escapes,
@@ -68,6 +70,7 @@ _READS_A_TURN = 16
 # Timers beside the machine's.
 _ASSUMED = "assumed up"
 _OPENED = "path opened"
+_HOOK = "hook"
 _OPENED_S = 0.1
 
 
@@ -232,12 +235,13 @@ class Supervisor:
 
     def close(self) -> None:
         """Leave nothing behind; may be called twice."""
-        if self._run is not None:
-            self._run.close()
-            self._run = None
         if self._screen is not None:
             self._screen.terminal.close()
             self._screen = None
+        if self._run is not None:
+            run, self._run = self._run, None
+            with contextlib.suppress(pexpect.ExceptionPexpect, OSError):
+                run.close()  # an ssh that would not go yet has lost its pty
         self._place.leave()
         self._hook.disown()
         self._log.close()
@@ -290,12 +294,16 @@ class Supervisor:
             if signal.getsignal(signum) != signal.SIG_IGN:
                 self._loop.on_signal(signum, self._stopper(signum))
         self._loop.on_signal(signal.SIGCHLD, self._child_changed)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})  # a parent may have blocked it
         self._loop.on_signal(signal.SIGUSR1, lambda: self._dispatch(machine.RetryRequested()))
         if self._kind in _ON_TERMINAL:
             self._loop.on_signal(signal.SIGWINCH, self._resized)
             self._loop.on_signal(signal.SIGCONT, self._continued)
             if signal.getsignal(signal.SIGTSTP) != signal.SIG_IGN:
                 self._loop.on_signal(signal.SIGTSTP, self._suspend)
+        for signum in (signal.SIGCHLD, signal.SIGCONT, signal.SIGWINCH):
+            # tcsetattr(3) that a background process is stopped in must go on after "fg".
+            signal.siginterrupt(signum, False)
 
     def _stopper(self, signum: int) -> Callable[[], None]:
         def stop() -> None:
@@ -337,7 +345,7 @@ class Supervisor:
             screen.drain()
             screen.terminal.restore()
         handler = signal.signal(signal.SIGTSTP, signal.SIG_DFL)
-        os.kill(os.getpid(), signal.SIGTSTP)
+        os.kill(os.getpid() if self._back is None else 0, signal.SIGTSTP)  # 0: the front of -f too
         # Here kssh stands still; in a session without a job-control shell the kernel goes straight on.
         signal.signal(signal.SIGTSTP, handler)
         if screen is not None and was_raw:
@@ -397,11 +405,18 @@ class Supervisor:
                 self._dispatch(machine.StopRequested(signal.SIGHUP))
 
     def _forget_terminal(self) -> None:
+        if self._console is not None:
+            self._console.close()
         if self._screen is not None:
             self._loop.forget(self._screen.terminal.fd_in)
             self._loop.forget(self._screen.terminal.fd_out)
             self._screen.terminal.close()
             self._screen = self._console = None
+
+    def _leave_terminal(self) -> None:
+        """From now on nobody is there to answer a prompt."""
+        self._forget_terminal()
+        self._standing = Standing(False, False, attended=False, askpass=self._standing.askpass)
 
     def _typed(self, data: bytes) -> None:
         """Take what the person typed: for ssh, or for kssh while there is no session."""
@@ -479,9 +494,20 @@ class Supervisor:
         self._drain_to_ssh()
         out = self._screen.terminal.fd_out
         self._screen.terminal.restore()
+        self._loop.forget(run.child.fd)
+        if run.channel is not None:
+            self._loop.forget(run.channel.fd)
+            run.channel.close()  # ssh would stop for a log that nobody reads
+            run.channel = None
         if os.fork() == 0:
-            terminal.pass_on(run.child.fd, out)
-            os._exit(0)
+            try:
+                signal.set_wakeup_fd(-1)
+                for name in _STOPPING:
+                    if callable(signal.getsignal(getattr(signal, name))):
+                        signal.signal(getattr(signal, name), signal.SIG_DFL)
+                terminal.pass_on(run.child.fd, out)
+            finally:
+                os._exit(0)
         run.child.abandon()
         self._run = None
         self._finish = Exit(0)
@@ -649,8 +675,11 @@ class Supervisor:
                 run.prompted, run.answered = True, False
                 if not self._screen.terminal.raw:
                     # A tunnel asks.  In the background this stops kssh, as it would stop ssh.
-                    self._screen.terminal.make_raw()
-            if self._screen.terminal.raw:
+                    try:
+                        self._screen.terminal.make_raw()
+                    except (OSError, termios.error):
+                        self._leave_terminal()  # nobody is there any more
+            if self._screen is not None and self._screen.terminal.raw:
                 if self._console is not None:
                     self._console.answered()
                 self._print(data)
@@ -675,6 +704,7 @@ class Supervisor:
     def _reaped(self, run: Run, ended: Exit) -> None:
         """ssh has ended: take its last words, then tell the machine."""
         self._loop.disarm(_ASSUMED)
+        self._loop.disarm(_OPENED)
         if not run.session:
             self._log_ready()
         if run.child.fd is not None:
@@ -811,6 +841,13 @@ class Supervisor:
             failed = self._hook.run(facts)
             if failed:
                 self._log.write(notify.ERROR, f"{self._host}: {failed}")
+            self._follow_hook()
+
+    def _follow_hook(self) -> None:
+        """Run what waits behind a hook that hangs, also if nothing else happens."""
+        self._hook.reap()
+        if self._hook.is_waiting:
+            self._loop.arm(_HOOK, notify.HOOK_PATIENCE_S + 0.1, self._follow_hook)
 
     def _tell_held_ports(self) -> None:
         """Name local ports that are open for one address family only: ssh stays up with that."""
@@ -823,10 +860,8 @@ class Supervisor:
         assert self._back is not None
         if self._screen is not None:
             self._screen.drain()
-            self._forget_terminal()
         self._log.detached = True
-        # From now on nobody is there to answer a prompt.
-        self._standing = Standing(False, False, attended=False, askpass=self._standing.askpass)
+        self._leave_terminal()
         self._back.detach()
         self._back = None
 

@@ -5,6 +5,7 @@ Knows termios and non-blocking descriptors.  Must not know when something is wor
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -50,9 +51,10 @@ class Terminal:
         """Open the terminal once more: O_NONBLOCK must not reach the shell, which shares ours."""
         names = ["/dev/tty"]
         if fd is not None:
-            names.insert(0, os.ttyname(fd))
             if not self._is_controlling(fd):
                 names.pop()
+            with contextlib.suppress(OSError):  # a terminal of another mount namespace has no name here
+                names.insert(0, os.ttyname(fd))
         for name in names:
             try:
                 opened = os.open(name, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
