@@ -403,7 +403,8 @@ def test_the_undo_survives_the_session_that_started_it(sshd: Sshd) -> None:
         session.wait()
     assert config.read_bytes() != before
     wait_for(lambda: config.read_bytes() == before, what="the change to be undone")
-    assert login(sshd) == "in"
+    # The file is back a moment before sshd has read it again.
+    wait_for(lambda: login(sshd) == "in", what="sshd after its reload")
 
 
 class Fragile(Sshd):
