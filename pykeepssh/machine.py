@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple, Union
+from typing import NamedTuple, Union, get_args
 
 from . import policy, wording
 from .evidence import SESSION, Evidence
@@ -117,19 +117,7 @@ Event = Union[
     LinkFoundDead,
     StopRequested,
 ]
-EVENTS = (
-    Started,
-    SessionReached,
-    WentUp,
-    Exited,
-    DelayElapsed,
-    KillElapsed,
-    LifetimeElapsed,
-    RetryRequested,
-    PathOpened,
-    LinkFoundDead,
-    StopRequested,
-)
+EVENTS: tuple[type, ...] = get_args(Event)
 
 
 # Actions.
@@ -274,7 +262,7 @@ def _waiting_elapsed(link: Link, event: DelayElapsed) -> Step:
     return _spawn(link)
 
 
-def _waiting_retry(link: Link, event: RetryRequested) -> Step:
+def _waiting_retry(link: Link, event: RetryRequested | PathOpened) -> Step:
     link, actions = _spawn(link)
     return link, (Disarm(DELAY), *actions)
 
@@ -285,11 +273,6 @@ _OF_AGE = "KSSH_MAXLIFETIME is over"
 def _stopped(link: Link, why: str = "") -> Report:
     """Return the facts about a link that was stopped from outside, by a signal or by its age."""
     return Report(SAY_ENDED, LEFT, why, link.history.starts)
-
-
-def _waiting_open(link: Link, event: PathOpened) -> Step:
-    link, actions = _spawn(link)
-    return link, (Disarm(DELAY), *actions)
 
 
 def _starting_open(link: Link, event: PathOpened) -> Step:
@@ -409,7 +392,7 @@ TABLE: dict[tuple[str, type], _Rule] = {
     (UP, LifetimeElapsed): _running_lifetime,
     (WAITING, DelayElapsed): _waiting_elapsed,
     (WAITING, RetryRequested): _waiting_retry,
-    (WAITING, PathOpened): _waiting_open,
+    (WAITING, PathOpened): _waiting_retry,
     (WAITING, StopRequested): _waiting_stop,
     (WAITING, LifetimeElapsed): _waiting_lifetime,
     (RESTARTING, SessionReached): _running_session,
