@@ -177,7 +177,9 @@ def test_control_characters_act_on_the_remote_side(sshd: Sshd, command: str) -> 
             terminal.send(character)
             terminal.expect(word)
             terminal.expect(b"remote> ")
-            type_line(terminal, "kill %1")
+            # Ctrl-D does not log out while a stopped job is left.
+            type_line(terminal, 'kill -9 %1; while [ "$(jobs)" ]; do sleep 0.1; done; echo left $?')
+            terminal.expect(b"left 0\r\n")
             terminal.expect(b"remote> ")
         terminal.send(b"\x04")
         terminal.expect(b"logout")
