@@ -20,9 +20,10 @@ from . import backoff
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from .lookup import Lookup
     from .loop import Loop
 
-_READ, _WRITE = select.POLLIN, select.POLLOUT
+_READ = select.POLLIN
 
 # rtnetlink(7) multicast groups; a healthy link listens to addresses only, which hardly ever change.
 _ADDRESS_GROUPS = (5, 9)  # RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR
@@ -119,6 +120,8 @@ class Sleep:
 
 class Knock:
     """Bare TCP connects to one address, to learn whether ssh could get there now."""
+
+    wanted = select.POLLOUT  # what its descriptors are to be watched for
 
     def __init__(self, address: str, port: int) -> None:
         """Prepare to knock at a numeric address; no name is ever looked up."""
@@ -320,7 +323,7 @@ class Lookout:
         self._jitter = jitter
         self._watch = Watch()
         self._sleep = Sleep()
-        self._knock: Knock | None = None
+        self._knock: Knock | Lookup | None = None
         self._waiting_since: float | None = None
         self._flow: Flow | None = None
         self._needed = 0  # retransmissions that make a connection suspect
@@ -336,15 +339,15 @@ class Lookout:
 
     # -- while there is no link ------------------------------------------------------------------
 
-    def wait(self, place: tuple[str, int] | None) -> None:
-        """Look for a way back: knock at a (numeric address, port), or only listen for None."""
+    def wait(self, knock: Knock | Lookup | None) -> None:
+        """Look for a way back: knock again and again, or only listen for None."""
         self._stop_knocking()
         first = self._waiting_since is None
         if self._waiting_since is None:
             self._waiting_since = time.monotonic()
             self._sleep.resumed()
         self._watch.listen_to_all(True)
-        self._knock = Knock(*place) if place is not None else None
+        self._knock = knock
         if first or self._knock is None or not self._loop.is_armed(_TICK):
             self._arm_tick(first)
 
@@ -377,7 +380,7 @@ class Lookout:
         for fd in before - set(after):
             self._loop.forget(fd)
         for fd in after:
-            self._loop.watch(fd, _WRITE, self._answer_of(fd))
+            self._loop.watch(fd, self._knock.wanted, self._answer_of(fd))
 
     def _answer_of(self, fd: int) -> Callable[[int], None]:
         return lambda events: self._knock_ready(fd)
@@ -392,12 +395,15 @@ class Lookout:
         else:
             self._path_works()
 
-    def _stop_knocking(self) -> None:
+    def _drop_knocks(self) -> None:
         if self._knock is not None:
             for fd in self._knock.descriptors():
                 self._loop.forget(fd)
             self._knock.close()
-            self._knock = None
+
+    def _stop_knocking(self) -> None:
+        self._drop_knocks()
+        self._knock = None
 
     # -- while there is one ----------------------------------------------------------------------
 
@@ -466,6 +472,7 @@ class Lookout:
         self._changes_from = time.monotonic() + _RESTLESS_S
         if self._waiting_since is not None:
             if self._knock is not None:
+                self._drop_knocks()  # what is under way was sent into the network of before
                 self._knock_now()
             else:
                 self._changed()

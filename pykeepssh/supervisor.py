@@ -21,6 +21,7 @@ from . import (
     escapes,
     history,
     identity,
+    lookup,
     machine,
     network,
     notify,
@@ -36,7 +37,16 @@ from . import (
 from .child import PlainChild, PtyChild
 from .console import QUIT, RETRY_NOW, SUSPEND, Console
 from .errors import STATUS, KsshError, printable
-from .evidence import AUTHENTICATED, CONNECTED, LEVELS, SESSION, Evidence, level_and_text, untagged
+from .evidence import (
+    AUTHENTICATED,
+    CONNECTED,
+    CONNECTING,
+    LEVELS,
+    SESSION,
+    Evidence,
+    level_and_text,
+    untagged,
+)
 from .kinds import ATTACH, COMMAND, SHELL, STREAM, TUNNEL
 from .loop import READ, WRITE, Loop
 from .outcomes import DOWN, GAVE_UP, LOST, RETRY, UNREACHABLE, UNRESOLVED, UP, Exit, Report
@@ -191,6 +201,7 @@ class Supervisor:
             self._loop, self._path_opened, self._network_changed, self._found_dead, random.random
         )
         self._server: tuple[str, int] | None = None  # where ssh connected to last, or its first hop
+        self._lookup: lookup.Lookup | None = None  # while ssh cannot find the host's name
         self._seen: Evidence | None = None  # of the last run
         self._run: Run | None = None
         self._finish: Exit | None = None
@@ -761,9 +772,19 @@ class Supervisor:
         # sit on a lost packet while a knock each second finds out first that the path is back.
         if report.outcome == LOST and report.delay_s == 0:
             knocks = True
-        if report.delay_s != math.inf and report.outcome in (LOST, UNREACHABLE, UNRESOLVED):
-            address = self._seen.address if self._seen is not None else None
-            self._lookout.wait((self._server or address) if knocks else None)
+        if report.outcome != UNRESOLVED:
+            self._lookup = None
+        elif self._lookup is None:
+            name = planning.first_value(self._configuration, "hostname", self._line.destination or "")
+            family = planning.first_value(self._configuration, "addressfamily", "any")
+            self._lookup = lookup.Lookup(name, family)
+        if report.delay_s == math.inf:
+            return
+        if self._lookup is not None:
+            self._lookout.wait(self._lookup)
+        elif report.outcome in (LOST, UNREACHABLE):
+            place = self._server or (self._seen.address if self._seen is not None else None)
+            self._lookout.wait(network.Knock(*place) if knocks and place is not None else None)
 
     def _path_opened(self) -> None:
         run = self._run
@@ -774,7 +795,12 @@ class Supervisor:
             self._loop.arm(_OPENED, _OPENED_S, self._still_not_connected)
 
     def _still_not_connected(self) -> None:
-        if self._run is not None and not self._run.connected:
+        run = self._run
+        if run is None or run.connected:
+            return
+        if (
+            self._lookup is None or run.evidence.phase < CONNECTING
+        ):  # an ssh that has the address needs no name
             self._dispatch(machine.PathOpened())
 
     def _network_changed(self) -> None:

@@ -34,6 +34,7 @@ FLOORS = (
         "sshlog",
         "terminal",
         "network",
+        "lookup",
         "statefile",
         "notify",
         "loop",
