@@ -32,6 +32,32 @@ def _signals_held() -> Iterator[set[int]]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+@contextlib.contextmanager
+def _closed_on_failure() -> Iterator[None]:
+    """Close what a failure leaves open: of a fork that fails, ptyprocess leaves its pipe and its pty."""
+    before = _descriptors()
+    try:
+        yield
+    except BaseException:
+        for fd in _descriptors() - before:
+            os.close(fd)
+        raise
+
+
+def _descriptors() -> set[int]:
+    """Return what is open, without the descriptor that the list is read from."""
+    listed = {int(name) for name in os.listdir("/dev/fd")}
+    return {fd for fd in listed if _is_open(fd)}
+
+
+def _is_open(fd: int) -> bool:
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True
+
+
 def _prepare(mask: set[int], keep_hangup: bool) -> None:
     """Undo, between fork and exec, what kssh did to signals."""
     signal.set_wakeup_fd(-1)
@@ -96,13 +122,14 @@ class PtyChild:
                 os.dup2(stderr_high, 2)
             _prepare(mask, keep_hangup=False)
 
-        # Clear of 0 to 2, which are the pty before prepare() runs.
-        stderr_high = None if stderr_fd is None else fcntl.fcntl(stderr_fd, fcntl.F_DUPFD_CLOEXEC, 3)
         spawn_class: Any = _Spawn
-        if stderr_high is not None:
-            spawn_class = type("Spawn", (_Spawn,), {"pass_fds": (stderr_high,)})
+        stderr_high: int | None = None
         try:
-            with _signals_held() as mask:
+            if stderr_fd is not None:
+                # Clear of 0 to 2, which are the pty before prepare() runs.
+                stderr_high = fcntl.fcntl(stderr_fd, fcntl.F_DUPFD_CLOEXEC, 3)
+                spawn_class = type("Spawn", (_Spawn,), {"pass_fds": (stderr_high,)})
+            with _closed_on_failure(), _signals_held() as mask:
                 self._process = spawn_class(
                     path, list(words), env=environment, preexec_fn=prepare, timeout=None
                 )

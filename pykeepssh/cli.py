@@ -45,19 +45,11 @@ def main() -> int:
     try:
         return _run(sys.argv[1:])
     except KsshError as error:
-        complain(str(error))
+        program.complain(str(error))
         return STATUS
     except KeyboardInterrupt:
         # Before there is anything to end: as any program that does not handle SIGINT.
         program.die_of(program.SIGINT)
-
-
-def complain(text: str) -> None:
-    """Write one line of ours to standard error, which may be closed."""
-    try:
-        os.write(2, f"kssh: {text}\n".encode("utf-8", "backslashreplace"))
-    except OSError:
-        pass
 
 
 def _run(words: list[str]) -> int:

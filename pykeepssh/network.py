@@ -293,6 +293,7 @@ _HINT_S = 1.0  # /proc/net/tcp is long on a busy machine: hints that follow soon
 _MOST_CHECKS = 20  # a connection that is this long in trouble is left to the keepalive
 _USE_S = 1.0
 _STEADY_USES = 3
+_SENT_S = 1.0  # ssh counts whole seconds; then the keepalive has been sent, and sent again if it was lost
 
 
 class Lookout:
@@ -451,7 +452,7 @@ class Lookout:
             self._loop.arm(_CHECK, _USE_S, self._check)
         elif self._uses >= _STEADY_USES and self._keepalive_s:
             self._uses = -1  # this look is the last
-            self._loop.arm(_CHECK, self._keepalive_s + _ANSWER_S, self._check)
+            self._loop.arm(_CHECK, self._keepalive_s + _SENT_S, self._check)
         else:
             self._looking = False
 

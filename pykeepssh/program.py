@@ -175,6 +175,14 @@ def reset_signals() -> None:
 SIGINT = signal.SIGINT
 
 
+def complain(text: str, name: str = "kssh") -> None:
+    """Write one line of ours to standard error, which may be closed."""
+    try:
+        os.write(2, f"{name}: {text}\n".encode("utf-8", "backslashreplace"))
+    except OSError:
+        pass
+
+
 def die_of(signum: int) -> NoReturn:
     """End this process by a signal, so that whoever waits sees what ended it."""
     if signum not in (signal.SIGKILL, signal.SIGSTOP):  # these two have no other action

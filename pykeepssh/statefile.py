@@ -49,24 +49,28 @@ def state_directory(wanted: str) -> tuple[str, str | None]:
             return _private_directory(os.path.abspath(wanted)), None
         except OSError as error:
             raise BadValue("KSSH_STATE_DIR", wanted, f"a directory to write to ({error.strerror})") from error
-    usual = os.path.join(home(), ".local", "state", "kssh")
+    usual, other = _usual_directories()
     try:
         return _private_directory(usual), None
     except OSError as error:
         why = f"cannot use {printable(usual)}: {error.strerror}"
-    other = os.path.join(temporary_folder(), f"kssh-{os.getuid()}")
     try:
         return _private_directory(other), f"{why}; using {printable(other)}"
     except OSError as error:
         raise KsshError(f"{why}; nor {printable(other)}: {error.strerror}; set KSSH_STATE_DIR") from error
 
 
+def _usual_directories() -> tuple[str, str]:
+    """Return the directory for records and locks, and the one that serves where it cannot be used."""
+    usual = os.path.join(home(), ".local", "state", "kssh")
+    return usual, os.path.join(temporary_folder(), f"kssh-{os.getuid()}")
+
+
 def existing_directories(wanted: str) -> list[str]:
     """Return the directories where links of this user may have their records; none is made."""
     if wanted:
         return [wanted] if os.path.isdir(wanted) else []
-    usual = os.path.join(home(), ".local", "state", "kssh")
-    other = os.path.join(temporary_folder(), f"kssh-{os.getuid()}")
+    usual, other = _usual_directories()
     found = [usual] if os.path.isdir(usual) else []
     try:
         told = os.lstat(other)

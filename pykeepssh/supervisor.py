@@ -108,11 +108,11 @@ def keep(
         supervisor = Supervisor(path, line, configuration, plan, settings, standing, back)
         return supervisor.run()
     except KsshError as error:
-        _complain(str(error))
+        program.complain(str(error))
     except Exception as error:  # noqa: BLE001 - the terminal is given back whatever happened
         if supervisor is not None:
             supervisor.close()
-        _complain(f"internal error: {type(error).__name__}: {printable(str(error))}")
+        program.complain(f"internal error: {type(error).__name__}: {printable(str(error))}")
         if settings.loglevel == "DEBUG":
             import traceback  # 5 ms and 1 MB, only for a fault of ours
 
@@ -121,11 +121,6 @@ def keep(
         if supervisor is not None:
             supervisor.close()
     return Exit(STATUS)
-
-
-def _complain(text: str) -> None:
-    with contextlib.suppress(OSError):
-        os.write(2, f"kssh: {text}\n".encode("utf-8", "backslashreplace"))
 
 
 class Run:
@@ -491,7 +486,7 @@ class Supervisor:
         if self._screen is not None and self._screen.terminal.raw:
             self._screen.line(f"kssh: {text}")
         else:
-            _complain(text)
+            program.complain(text)
 
     def _leave_in_background(self, run: Run) -> None:
         """Do what "~&" asks for: the caller gets its terminal back, the session goes on to its end.

@@ -47,11 +47,8 @@ class Parser(argparse.ArgumentParser):
 
 
 def complain(text: str) -> None:
-    """Write one line of ours to standard error, which may be closed."""
-    try:
-        os.write(2, f"ksshctl: {text}\n".encode("utf-8", "backslashreplace"))
-    except OSError:
-        pass
+    """Write one line of ksshctl's to standard error."""
+    program.complain(text, "ksshctl")
 
 
 def main() -> int:
