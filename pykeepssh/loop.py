@@ -40,13 +40,17 @@ class Loop:
     def watch(self, fd: int, mask: int, ready: Callable[[int], None]) -> None:
         """Call ready(events) when a descriptor is ready for READ, WRITE or both; mask 0 forgets it."""
         known = self._watched.get(fd)
-        if not mask:
+        if known is None:
+            if not mask:
+                return
+            self._poll.register(fd, mask)
+        elif not mask:
             self.forget(fd)
             return
-        if known is None:
-            self._poll.register(fd, mask)
         elif known[0] != mask:
             self._poll.modify(fd, mask)
+        elif known[1] == ready:
+            return
         self._watched[fd] = (mask, ready)
 
     def forget(self, fd: int) -> None:
@@ -91,6 +95,10 @@ class Loop:
             watched = self._watched.get(fd)
             if watched is not None:  # an earlier callback of this turn may have let go of it
                 watched[1](events)
+        if self._timers:
+            self._call_timers()
+
+    def _call_timers(self) -> None:
         now = time.monotonic()
         for timer, (due, callback) in list(self._timers.items()):
             if due <= now and self._timers.get(timer, (None,))[0] == due:

@@ -13,6 +13,7 @@ import select
 import signal
 import struct
 import termios
+from collections.abc import Sequence
 from typing import Any
 
 from . import termmodes
@@ -161,7 +162,7 @@ class Flow:
     """
 
     def __init__(self, blocking_sink: bool = False) -> None:
-        self._held = bytearray()
+        self._held = memoryview(b"")
         self._chunk = _BLOCKING_CHUNK_BYTES if blocking_sink else CHUNK_BYTES
 
     def __len__(self) -> int:
@@ -174,40 +175,28 @@ class Flow:
 
     def put(self, data: bytes) -> None:
         """Hold bytes for the sink."""
-        self._held += data
+        self._held = memoryview(b"".join((self._held, data)) if self._held else data)
 
     def send(self, data: bytes, sink: int) -> bool:
-        """Write bytes behind those that are held; as drain(), without a copy where none are held."""
-        if self._held or self._chunk == _BLOCKING_CHUNK_BYTES:
-            self._held += data
-            return self.drain(sink)
-        try:
-            done = os.write(sink, data)
-        except BlockingIOError:
-            done = 0
-        except OSError:
-            return False
-        if done < len(data):
-            self._held += memoryview(data)[done:]
-        return True
+        """Write bytes behind those that are held; as drain()."""
+        self.put(data)
+        return self.drain(sink)
 
     def clear(self) -> None:
         """Throw away what was not written."""
-        self._held.clear()
+        self._held = memoryview(b"")
 
     def drain(self, sink: int) -> bool:
-        """Write what the sink takes; return False if it is gone (the rest is thrown away)."""
-        while self._held:
+        """Write what the sink takes at once; return False if it is gone (the rest is thrown away)."""
+        if self._held:
             try:
-                done = os.write(sink, memoryview(self._held)[: self._chunk].tobytes())
+                done = os.write(sink, self._held[: self._chunk])
             except BlockingIOError:
                 return True
             except OSError:
-                self._held.clear()
+                self.clear()
                 return False
-            del self._held[:done]
-            if self._chunk == _BLOCKING_CHUNK_BYTES:
-                return True  # ask poll(2) again before the next write could block
+            self._held = self._held[done:]
         return True
 
 
@@ -223,26 +212,24 @@ def read(fd: int) -> bytes | None:
         raise
 
 
-def wait_readable(fd: int, limit_s: float) -> bool:
-    """Wait until a descriptor has something to read or is at its end; return False if it took too long."""
-    poll = select.poll()
-    poll.register(fd, select.POLLIN)
-    return bool(poll.poll(limit_s * 1000))
-
-
-def pass_on(source: int, sink: int) -> None:
-    """Copy from a pty to a terminal until the pty is closed; the terminal may go away meanwhile."""
-    for fd in (source, sink):
-        os.set_blocking(fd, True)
+def pass_on(sources: Sequence[int], sink: int) -> None:
+    """Copy from a pty, and a pipe, to a terminal until all are closed; the terminal may go away meanwhile."""
+    os.set_blocking(sink, True)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU})
-    while True:
-        data = read(source)
-        if not data:
-            return
-        try:
-            os.write(sink, data)
-        except OSError:
-            pass
+    left = list(sources)
+    poll = select.poll()
+    for source in sources:
+        poll.register(source, select.POLLIN)
+    while left:
+        poll.poll()
+        for source in list(left):
+            data = read(source)
+            if data:
+                with contextlib.suppress(OSError):
+                    os.write(sink, data)
+            elif data == b"":
+                poll.unregister(source)
+                left.remove(source)
 
 
 class Screen:

@@ -279,7 +279,8 @@ def test_a_shell_whose_link_dies_gets_a_new_login_shell(sshd: Sshd, relay: Relay
         terminal.send(b"exit 9\r")
         assert terminal.wait() == 9
         assert terminal.modes() == before
-    assert len(relay.accepted) == 2
+    # Not by connections: a knock may come while the second ssh connects.
+    assert terminal.output.count(b"link lost") == terminal.output.count(b"back after") == 1
 
 
 def test_a_frozen_shell_is_noticed_and_comes_back(sshd: Sshd, relay: Relay) -> None:

@@ -154,6 +154,26 @@ def test_50_mb_are_complete_with_a_slow_reader(sshd: Sshd, tmp_path: Path) -> No
 
 
 @BOTH
+def test_what_ssh_says_at_the_end_stands_below_all_output(sshd: Sshd, command: str, tmp_path: Path) -> None:
+    remote = f"stty raw; seq -s, 99999; echo END; touch {tmp_path}/sent"
+    with Terminal([command, "-F", sshd.config, "-tt", "t", remote]) as terminal:
+        wait_for((tmp_path / "sent").exists)  # all of it is on its way, to a terminal that takes none
+        time.sleep(0.5)
+        assert terminal.wait() == 0
+    end = re.search(rb",99998,99999\nEND\n(.*)", terminal.output, re.DOTALL)
+    assert end and re.fullmatch(rb"\r?Connection to 127\.0\.0\.1 closed\.\r+\n", end[1])
+
+
+@BOTH
+def test_a_local_command_has_the_terminal(sshd: Sshd, command: str) -> None:
+    told = "LocalCommand=test -t 0 && test -t 1 && test -t 2 && echo all"
+    words = ["-F", sshd.config, "-o", "PermitLocalCommand=yes", "-o", told, "-tt", "t", "echo remote"]
+    with Terminal([command, *words]) as terminal:
+        terminal.expect(re.compile(rb"all\r?\n.*remote\r\n", re.DOTALL))
+        assert terminal.wait() == 0
+
+
+@BOTH
 def test_ctrl_c_stops_a_flood(sshd: Sshd, command: str) -> None:
     with log_in(sshd, command) as terminal:
         type_line(terminal, "yes")
