@@ -8,9 +8,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import select
 import signal
-import sys
 import termios
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -22,9 +20,6 @@ from .errors import KsshError, printable
 from .outcomes import Exit
 
 _PR_SET_PDEATHSIG = 1  # prctl(2), Linux
-_F_SETPIPE_SZ = 1031  # fcntl(2), Linux; the module knows it from Python 3.10 on
-# A pty hands over what was written to it a moment after its writer has ended.
-_PTY_TAIL_S = 0.05
 
 
 @contextlib.contextmanager
@@ -85,7 +80,7 @@ class _Pty(PtyProcess):  # type: ignore[misc]
 
 
 class _Spawn(pexpect.spawn):  # type: ignore[type-arg]
-    """pexpect.spawn that hands more descriptors down, for output that does not go through the pty."""
+    """pexpect.spawn that hands one more descriptor down, for a standard error kept apart."""
 
     pass_fds: tuple[int, ...] = ()
 
@@ -96,9 +91,8 @@ class _Spawn(pexpect.spawn):  # type: ignore[type-arg]
 class PtyChild:
     """ssh on a pty of its own: its controlling terminal, so that it goes when kssh goes.
 
-    fd       the pty's master, non-blocking
-    outputs  where ssh's output is read, non-blocking; what came through the first is the older
-    pid      ssh's process id
+    fd   the pty's master, non-blocking
+    pid  ssh's process id
     """
 
     def __init__(
@@ -109,18 +103,12 @@ class PtyChild:
         modes: list[Any] | None,
         size: bytes | None,
         stderr_fd: int | None,
-        pipe: bool = False,
     ) -> None:
         """Start ssh.
 
         modes      termios attributes that the pty has before ssh begins, or None
         size       struct winsize (ioctl_tty(2)) that it has then, or None
         stderr_fd  descriptor for ssh's standard error, or None for the pty
-        pipe       ssh's standard output is a pipe
-
-        A pty holds 8 kB and hands over 4 at a time, by a thread of the kernel's; a pipe holds 64.
-        ssh itself never asks whether its standard output is a terminal (7.4 to 10.0), only the other
-        two and /dev/tty; and a pipe that is full does not keep it from answering keepalives.
 
         Raises KsshError if ssh cannot be run.
         """
@@ -130,39 +118,29 @@ class PtyChild:
                 termios.tcsetattr(0, termios.TCSANOW, modes)
             if size is not None:
                 fcntl.ioctl(0, termios.TIOCSWINSZ, size)
-            for fd, high in replaced.items():
-                os.dup2(high, fd)
+            if stderr_high is not None:
+                os.dup2(stderr_high, 2)
             _prepare(mask, keep_hangup=False)
 
-        replaced: dict[int, int] = {}  # ssh's descriptor: which of ours it is
-        self._pipe: int | None = None
+        spawn_class: Any = _Spawn
+        stderr_high: int | None = None
         try:
+            if stderr_fd is not None:
+                # Clear of 0 to 2, which are the pty before prepare() runs.
+                stderr_high = fcntl.fcntl(stderr_fd, fcntl.F_DUPFD_CLOEXEC, 3)
+                spawn_class = type("Spawn", (_Spawn,), {"pass_fds": (stderr_high,)})
             with _closed_on_failure(), _signals_held() as mask:
-                if stderr_fd is not None:
-                    replaced[2] = _clear_of_the_pty(stderr_fd)
-                if pipe:
-                    self._pipe, out = _wide_pipe()
-                    replaced[1] = _clear_of_the_pty(out)
-                    os.close(out)
-                spawn_class: Any = type("Spawn", (_Spawn,), {"pass_fds": tuple(replaced.values())})
                 self._process = spawn_class(
                     path, list(words), env=environment, preexec_fn=prepare, timeout=None
                 )
-                for high in replaced.values():
-                    os.close(high)
         except (pexpect.ExceptionPexpect, OSError) as error:
             raise KsshError(f"cannot run {printable(path)}: {printable(str(error))}") from error
+        finally:
+            if stderr_high is not None:
+                os.close(stderr_high)
         self.pid: int = self._process.pid
         self.fd: int = self._process.child_fd
-        self.outputs = (self.fd,) if self._pipe is None else (self._pipe, self.fd)
-        for fd in self.outputs:
-            os.set_blocking(fd, False)
-
-    def has_more(self) -> bool:
-        """Wait a moment for what ssh wrote to the pty before it ended, or its end; return whether it came."""
-        poll = select.poll()
-        poll.register(self.fd, select.POLLIN)
-        return bool(poll.poll(_PTY_TAIL_S * 1000))
+        os.set_blocking(self.fd, False)
 
     def resize(self, size: bytes) -> None:
         """Give the pty a new struct winsize; the kernel tells ssh."""
@@ -189,29 +167,21 @@ class PtyChild:
 
     def abandon(self) -> None:
         """Let go of ssh without ending it: another process holds its pty."""
-        self._close_pipe()
         self._process.ptyproc.closed = True  # or it would end ssh when it is collected
         self._process.closed = True
         self._process.ptyproc.fileobj.close()
 
     def close(self) -> None:
         """Close the pty."""
-        self._close_pipe()
         self._process.ptyproc.delayafterclose = 0  # it would sleep for 0.1 s
         self._process.delayafterclose = 0
         self._process.close(force=False)
-
-    def _close_pipe(self) -> None:
-        if self._pipe is not None:
-            os.close(self._pipe)
-            self._pipe = None
 
 
 class PlainChild:
     """ssh on kssh's own descriptors 0 to 2, for a stream that KSSH_RESTART=always supervises."""
 
     fd = None
-    outputs: tuple[int, ...] = ()
 
     def __init__(self, path: str, words: Sequence[str], environment: dict[bytes, bytes]) -> None:
         """Start ssh.  Raises KsshError if it cannot be run."""
@@ -232,10 +202,6 @@ class PlainChild:
         except OSError as error:
             raise KsshError(f"cannot run {printable(path)}: {error.strerror}") from error
         self.pid = self._process.pid
-
-    def has_more(self) -> bool:
-        """Return False: what ssh wrote did not come to us."""
-        return False
 
     def resize(self, size: bytes) -> None:
         """Do nothing: ssh has the user's terminal itself."""
@@ -260,24 +226,6 @@ class PlainChild:
 
     def close(self) -> None:
         """Do nothing: there is nothing to close."""
-
-
-def _wide_pipe() -> tuple[int, int]:
-    """Return a pipe that holds 256 kB where the system lets it, so that its writer need not wait often.
-
-    Measured with output as fast as it comes (tests/bench/terminal.py): 64 kB 0.82 of plain ssh's
-    throughput, 256 kB 0.90, 1 MB no more.
-    """
-    ends = os.pipe()
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError):  # the user has too many pages in pipes
-            fcntl.fcntl(ends[1], _F_SETPIPE_SZ, 1 << 18)
-    return ends
-
-
-def _clear_of_the_pty(fd: int) -> int:
-    """Return a copy of a descriptor above 0 to 2, which are the pty before prepare() runs."""
-    return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
 
 
 def _send_signal(pid: int, signum: int) -> None:

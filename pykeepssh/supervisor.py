@@ -72,6 +72,8 @@ _STOPPING = (
     "SIGVTALRM",
     "SIGPROF",
 )
+# A pty hands over what was written to it a moment after its writer has ended.
+_PTY_TAIL_S = 0.05
 # A pty gives 4 kB at a time.  Reading again takes less than half of what a turn of the loop takes; the
 # limit is for the keyboard, which waits meanwhile.
 _READS_A_TURN = 16
@@ -132,8 +134,7 @@ class Run:
         self.evidence = Evidence()
         self.escapes = escapes.Escapes(escape)
         self.to_ssh = terminal.Flow()
-        self.outputs = list(child.outputs)  # those that somebody still has open
-        self.logs = channel is not None  # ssh has its log open
+        self.readable = True  # somebody still has the pty open
         self.started = time.monotonic()
         self.left = False
         self.connected = False
@@ -206,9 +207,6 @@ class Supervisor:
         self._screen: terminal.Screen | None = None
         self._console: Console | None = None  # only where the session is on the terminal
         self._stderr_fd = self._separate_stderr(plan)
-        # Not where another program than ssh may look whether its output goes to a terminal.
-        local_commands = planning.first_value(configuration, "permitlocalcommand", "yes") != "no"
-        self._has_pipe = plan.kind in _ON_TERMINAL and not local_commands and not program.is_script(path)
         self._channel_told = False
         self._ssh_lines: notify.SshLines | None = None
         self._hook = notify.Hook(settings.hook)
@@ -383,22 +381,20 @@ class Supervisor:
 
     def _watch(self) -> None:
         """Watch what there is room for, and what there is something for."""
-        run, screen, watch = self._run, self._screen, self._loop.watch
-        held = screen is not None and len(screen.flow) > 0
-        if screen is not None:
-            fd_in, fd_out = screen.terminal.fd_in, screen.terminal.fd_out
-            reads = screen.terminal.raw and self._finish is None and (run is None or run.to_ssh.has_room)
+        run = self._run
+        if self._screen is not None:
+            fd_in, fd_out = self._screen.terminal.fd_in, self._screen.terminal.fd_out
+            reads = self._screen.terminal.raw and self._finish is None
+            reads = reads and (run is None or run.to_ssh.has_room)
+            writes = len(self._screen.flow) > 0
             if fd_in == fd_out:
-                watch(fd_in, reads * READ | held * WRITE, self._terminal_ready)
+                self._loop.watch(fd_in, reads * READ | writes * WRITE, self._terminal_ready)
             else:
-                watch(fd_in, reads * READ, self._terminal_ready)
-                watch(fd_out, held * WRITE, self._terminal_ready)
-        if run is not None:
-            for fd in run.child.outputs:
-                writes = fd == run.child.fd and len(run.to_ssh) > 0
-                watch(fd, (not held and fd in run.outputs) * READ | writes * WRITE, self._ssh_ready)
-            if run.channel is not None:
-                watch(run.channel.fd, (run.logs and not (held and run.session)) * READ, self._log_came)
+                self._loop.watch(fd_in, reads * READ, self._terminal_ready)
+                self._loop.watch(fd_out, writes * WRITE, self._terminal_ready)
+        if run is not None and run.child.fd is not None:
+            reads = run.readable and (self._screen is None or not len(self._screen.flow))
+            self._loop.watch(run.child.fd, reads * READ | (len(run.to_ssh) > 0) * WRITE, self._pty_ready)
 
     def _terminal_ready(self, events: int) -> None:
         screen = self._screen
@@ -504,8 +500,7 @@ class Supervisor:
         self._drain_to_ssh()
         out = self._screen.terminal.fd_out
         self._screen.terminal.restore()
-        for fd in run.child.outputs:
-            self._loop.forget(fd)
+        self._loop.forget(run.child.fd)
         if run.channel is not None:
             self._loop.forget(run.channel.fd)
             run.channel.close()  # ssh would stop for a log that nobody reads
@@ -516,7 +511,7 @@ class Supervisor:
                 for name in _STOPPING:
                     if callable(signal.getsignal(getattr(signal, name))):
                         signal.signal(getattr(signal, name), signal.SIG_DFL)
-                terminal.pass_on(run.child.outputs, out)
+                terminal.pass_on(run.child.fd, out)
             finally:
                 os._exit(0)
         run.child.abandon()
@@ -550,7 +545,9 @@ class Supervisor:
             self._exited(Exit(STATUS), seen)
             return
         self._run = Run(child, channel, self._escape)
-        if channel is None:
+        if channel is not None:
+            self._loop.watch(channel.fd, READ, lambda events: self._log_came())
+        else:
             self._loop.arm(_ASSUMED, HEALTHY_S, self._assume_up)
         if self._console is not None:
             self._console.connecting()
@@ -570,9 +567,7 @@ class Supervisor:
         if self._screen is None:
             return PtyChild(self._path, words, environment, None, None, None)
         user = self._screen.terminal
-        return PtyChild(
-            self._path, words, environment, user.modes, user.size(), self._stderr_fd, self._has_pipe
-        )
+        return PtyChild(self._path, words, environment, user.modes, user.size(), self._stderr_fd)
 
     def _open_channel(self) -> sshlog.LogChannel | None:
         try:
@@ -590,12 +585,10 @@ class Supervisor:
             self._dispatch(machine.SessionReached(self._run.started))
             self._dispatch(machine.WentUp())
 
-    def _log_came(self, events: int) -> None:
+    def _log_came(self) -> None:
         run = self._run
         if run is not None and run.session:
             self._read_more(run)  # what ssh printed before it logged comes first
-            if self._screen is not None and len(self._screen.flow):
-                return
         self._log_ready()
 
     def _log_ready(self) -> None:
@@ -606,7 +599,7 @@ class Supervisor:
         for line in lines:
             self._take_line(run, line)
         if not is_open and run.evidence.spoke:
-            run.logs = False  # nothing more comes
+            self._loop.forget(run.channel.fd)  # ssh has closed it: nothing more comes
         self._follow(run)
 
     def _take_line(self, run: Run, line: bytes) -> None:
@@ -651,9 +644,9 @@ class Supervisor:
             run.up = True
             self._dispatch(machine.WentUp())
 
-    def _ssh_ready(self, events: int) -> None:
+    def _pty_ready(self, events: int) -> None:
         run = self._run
-        if run is None:
+        if run is None or run.child.fd is None:
             return
         if events & WRITE:
             self._drain_to_ssh()
@@ -663,23 +656,21 @@ class Supervisor:
     def _read_more(self, run: Run) -> None:
         """Take what ssh printed as long as there is more, and the terminal takes it."""
         for _ in range(_READS_A_TURN):
-            if (self._screen is not None and len(self._screen.flow)) or not self._read_ssh(run):
+            if (self._screen is not None and len(self._screen.flow)) or not self._read_pty(run):
                 return
 
-    def _read_ssh(self, run: Run) -> bool:
+    def _read_pty(self, run: Run) -> bool:
         """Take what ssh printed; return whether there was something."""
-        # Before the session there is only what ssh itself says, on the pty; after that, what the
-        # remote side sent is older than what ssh says of it.
-        for fd in run.outputs if run.session else run.outputs[::-1]:
-            data = terminal.read(fd)
-            if data:
-                if not run.session:
-                    self._log_ready()  # ssh logs before it prompts: what it logged comes first
-                self._printed(run, data)
-                return True
-            if data == b"":
-                run.outputs.remove(fd)  # every process has closed it; SIGCHLD follows
-                return bool(run.outputs)
+        if run.child.fd is None:
+            return False
+        data = terminal.read(run.child.fd)
+        if data:
+            if not run.session:
+                self._log_ready()  # ssh logs before it prompts: what it logged comes first
+            self._printed(run, data)
+            return True
+        if data == b"":
+            run.readable = False  # every process has closed the pty; SIGCHLD follows
         return False
 
     def _printed(self, run: Run, data: bytes) -> None:
@@ -722,10 +713,11 @@ class Supervisor:
         self._loop.disarm(_OPENED)
         if not run.session:
             self._log_ready()
-        for fd in run.child.outputs:
-            self._loop.forget(fd)
-        while self._read_ssh(run) or (run.child.fd in run.outputs and run.child.has_more()):
-            pass
+        if run.child.fd is not None:
+            self._loop.forget(run.child.fd)
+            while run.readable and terminal.wait_readable(run.child.fd, _PTY_TAIL_S):
+                if not self._read_pty(run):
+                    break
         if run.channel is not None:
             self._log_ready()
             for line in run.channel.rest():

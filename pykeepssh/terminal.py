@@ -13,7 +13,6 @@ import select
 import signal
 import struct
 import termios
-from collections.abc import Sequence
 from typing import Any
 
 from . import termmodes
@@ -212,24 +211,26 @@ def read(fd: int) -> bytes | None:
         raise
 
 
-def pass_on(sources: Sequence[int], sink: int) -> None:
-    """Copy from a pty, and a pipe, to a terminal until all are closed; the terminal may go away meanwhile."""
-    os.set_blocking(sink, True)
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU})
-    left = list(sources)
+def wait_readable(fd: int, limit_s: float) -> bool:
+    """Wait until a descriptor has something to read or is at its end; return False if it took too long."""
     poll = select.poll()
-    for source in sources:
-        poll.register(source, select.POLLIN)
-    while left:
-        poll.poll()
-        for source in list(left):
-            data = read(source)
-            if data:
-                with contextlib.suppress(OSError):
-                    os.write(sink, data)
-            elif data == b"":
-                poll.unregister(source)
-                left.remove(source)
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(limit_s * 1000))
+
+
+def pass_on(source: int, sink: int) -> None:
+    """Copy from a pty to a terminal until the pty is closed; the terminal may go away meanwhile."""
+    for fd in (source, sink):
+        os.set_blocking(fd, True)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU})
+    while True:
+        data = read(source)
+        if not data:
+            return
+        try:
+            os.write(sink, data)
+        except OSError:
+            pass
 
 
 class Screen:
