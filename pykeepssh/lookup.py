@@ -15,7 +15,8 @@ import sys
 _FAMILIES = {"inet": socket.AF_INET, "inet6": socket.AF_INET6}  # ssh_config(5), AddressFamily
 # getaddrinfo() in a fork would be quicker, but it is not safe there on macOS.
 _PROGRAM = """\
-import os, socket, sys
+import os, signal, socket, sys
+signal.alarm(60)  # for want of a kssh that would end it
 try:
     socket.getaddrinfo(os.fsencode(sys.argv[1]), 22, int(sys.argv[2]), socket.SOCK_STREAM)
 except (OSError, ValueError):
@@ -62,7 +63,7 @@ class Lookup:
                     (os.POSIX_SPAWN_DUP2, null.fileno(), 2),
                 ],
                 setsigmask=(),
-                setsigdef=(signal.SIGTERM, signal.SIGPIPE),
+                setsigdef=(signal.SIGTERM, signal.SIGALRM, signal.SIGPIPE),
             )
 
     def descriptors(self) -> list[int]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 SSH_COUNTMAX = "3"  # ssh_config(5), ServerAliveCountMax
 QUIET_LEVELS = ("QUIET", "FATAL", "ERROR")
+_DEBUG_LEVELS = ("DEBUG1", "DEBUG2", "DEBUG3")
 _OTHER_NAMES = {"SILENT": "QUIET", "DEBUG": "DEBUG1"}  # log.c; "ssh -G" prints these
 # What a log channel needs of an ssh whose own level stays below INFO (LogVerbose, OpenSSH 8.5):
 # the functions that write the lines which evidence.py knows.
@@ -358,7 +359,7 @@ def add_log_channel(
 ) -> None:
     """Add what makes ssh write its log to log_path at a level that tells what happened.
 
-    shared        the connection may be shared: only DEBUG2 says how a master's client ended
+    shared        the connection may be shared: only mux.c's DEBUG2 says how a master's client ended
     version       of OpenSSH, or None if not known
     quiet_letter  the user gave -q, over which no LogLevel wins
 
@@ -366,17 +367,16 @@ def add_log_channel(
     "Connection to HOST closed.": there the level stays and LogVerbose forces single lines.
     """
     forces_lines = version is not None and version >= (8, 5)
-    if plan.user_level in QUIET_LEVELS:
-        if forces_lines:
-            plan.add("LogVerbose", VERBOSE_FUNCTIONS)
-        elif quiet_letter:
-            return
-        else:
-            plan.first.append("LogLevel=DEBUG2" if shared else "LogLevel=DEBUG1")
-    elif plan.user_level in ("INFO", "VERBOSE"):
-        plan.first.append("LogLevel=DEBUG2" if shared else "LogLevel=DEBUG1")
-    elif plan.user_level == "DEBUG1" and shared and forces_lines:
-        plan.add("LogVerbose", "mux.c:*")  # over the user's -v no LogLevel wins
+    if forces_lines and plan.user_level in QUIET_LEVELS:
+        plan.add("LogVerbose", VERBOSE_FUNCTIONS)
+    elif quiet_letter and plan.user_level in QUIET_LEVELS:
+        return
+    elif plan.user_level not in _DEBUG_LEVELS:  # over the user's -v no LogLevel wins
+        plan.first.append("LogLevel=DEBUG2" if shared and not forces_lines else "LogLevel=DEBUG1")
+    if shared and forces_lines and plan.user_level in ("INFO", "VERBOSE", "DEBUG1"):
+        # All of DEBUG2 would be a line for every 100 kB of every client: a master whose kssh is
+        # suspended would soon stand still for its full log.
+        plan.add("LogVerbose", "mux.c:*")
     plan.without += "y"
     plan.last += ["-E", log_path]
     plan.log = True

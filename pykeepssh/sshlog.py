@@ -5,10 +5,15 @@ Knows how to make the FIFO and to read whole lines.  Must not know what a line m
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
+import sys
 
 LINE_END = b"\r\n"  # log.c writes this; a newline inside a message stays bare
 _READ_BYTES = 65536
+_F_SETPIPE_SZ = 1031  # fcntl(2), Linux; the module knows it from Python 3.10 on
+_FIFO_BYTES = 1 << 18  # one user's pipes may have 64 MB in all before new ones get a single page (pipe(7))
 
 
 class LogChannel:
@@ -33,6 +38,10 @@ class LogChannel:
             self._remove()
             raise
         self._there = True
+        if sys.platform == "linux":
+            # ssh stands still once the FIFO is full, and while kssh is suspended nobody reads it.
+            with contextlib.suppress(OSError):
+                fcntl.fcntl(self.fd, _F_SETPIPE_SZ, _FIFO_BYTES)
 
     def read(self) -> tuple[list[bytes], bool]:
         """Return the lines that came, without their ends, and whether the FIFO is open at all.

@@ -82,6 +82,8 @@ _ASSUMED = "assumed up"
 _OPENED = "path opened"
 _HOOK = "hook"
 _OPENED_S = 0.1
+_STUCK = "terminal is stuck"
+_STUCK_S = 3.0
 
 
 def keep(
@@ -177,7 +179,8 @@ class Supervisor:
         self._remote_forwards = identity.remote_forwards(line, configuration)
         self._user_level = LEVELS.get(plan.user_level, LEVELS["INFO"])
         self._version: tuple[int, int] | None = None
-        if plan.user_level in (*planning.QUIET_LEVELS, "DEBUG1"):
+        shares = planning.shares_connection(plan, line, configuration)
+        if shares or plan.user_level in planning.QUIET_LEVELS:
             self._version = effective.ask_version(path, program.environment_for(path, os.environb))
         self._escape = escapes.parse(
             planning.first_value(configuration, "escapechar", (line.values("e") or ["~"])[-1])
@@ -316,11 +319,16 @@ class Supervisor:
             if signum == signal.SIGHUP and not self._standing.session:
                 self._dispatch(machine.RetryRequested())
             elif self._finish is not None or self._link.state == machine.STOPPING:
-                self._abandoned = True
+                self._abandon()
             else:
+                self._loop.arm(_STUCK, _STUCK_S, self._abandon)
                 self._dispatch(machine.StopRequested(signum))
 
         return stop
+
+    def _abandon(self) -> None:
+        """Give up what a terminal that was stopped has not taken."""
+        self._abandoned = True
 
     def _resized(self) -> None:
         if self._screen is not None:
@@ -436,6 +444,8 @@ class Supervisor:
         self._drain_to_ssh()
 
     def _typed_in_session(self, run: Run, data: bytes) -> None:
+        if self._is_signal(run, data):  # without a pty on the remote side they are for ssh
+            return
         for part in run.escapes.feed(data):
             if isinstance(part, bytes):
                 run.to_ssh.put(part)
@@ -451,16 +461,22 @@ class Supervisor:
             self._console.typed()
 
     def _typed_before_session(self, run: Run, data: bytes) -> None:
-        assert self._screen is not None
         run.answered = True
-        if run.child.interprets_signals():
-            interrupt, suspend = self._screen.terminal.signal_characters()
-            if any(char in data for char in suspend):
-                self._suspend()  # the kernel would not stop ssh on a pty of ours
-                return
-            if any(char in data for char in interrupt):
-                run.left = True  # the pty turns the character into a signal for ssh
-        run.to_ssh.put(data)
+        if not self._is_signal(run, data):
+            run.to_ssh.put(data)
+
+    def _is_signal(self, run: Run, data: bytes) -> bool:
+        """Do what characters of the terminal ask for; return whether that is all that they are for."""
+        assert self._screen is not None
+        if not run.child.interprets_signals():
+            return False
+        interrupt, suspend = self._screen.terminal.signal_characters()
+        if any(char in data for char in suspend):
+            self._suspend()  # the kernel would not stop ssh on a pty of ours
+            return True
+        if any(char in data for char in interrupt):
+            run.left = True  # the pty turns the character into a signal for ssh
+        return False
 
     def _typed_while_waiting(self, meaning: str) -> None:
         if meaning == QUIT:
@@ -511,10 +527,11 @@ class Supervisor:
                 for name in _STOPPING:
                     if callable(signal.getsignal(getattr(signal, name))):
                         signal.signal(getattr(signal, name), signal.SIG_DFL)
-                terminal.pass_on(run.child.fd, out)
+                terminal.pass_on(run.child.fd, out, self._screen.flow)
             finally:
                 os._exit(0)
         run.child.abandon()
+        self._screen.flow.clear()  # the other process writes it
         self._run = None
         self._finish = Exit(0)
 

@@ -218,11 +218,16 @@ def wait_readable(fd: int, limit_s: float) -> bool:
     return bool(poll.poll(limit_s * 1000))
 
 
-def pass_on(source: int, sink: int) -> None:
-    """Copy from a pty to a terminal until the pty is closed; the terminal may go away meanwhile."""
+def pass_on(source: int, sink: int, held: Flow) -> None:
+    """Write what is held, then copy from a pty to a terminal until the pty is closed.
+
+    The terminal may go away meanwhile.
+    """
     for fd in (source, sink):
         os.set_blocking(fd, True)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU})
+    while len(held):
+        held.drain(sink)
     while True:
         data = read(source)
         if not data:

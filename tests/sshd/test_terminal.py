@@ -11,7 +11,9 @@ import random
 import re
 import subprocess
 import sys
+import termios
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -293,6 +295,113 @@ def test_tilde_ampersand_gives_the_terminal_back(sshd: Sshd, command: str) -> No
         type_line(terminal, "echo was=$?")
         terminal.expect(b"was=0\r\n")
         at_local_prompt(terminal)
+
+
+@BOTH
+def test_tilde_ampersand_keeps_what_was_on_its_way_in_order(sshd: Sshd, command: str) -> None:
+    with log_in(sshd, command) as terminal:
+        type_line(terminal, "stty raw; seq -s, 60000; echo END; stty -raw")
+        terminal.expect(b"1,2,3")
+        time.sleep(0.3)  # now it is held up all the way, for nobody reads
+        terminal.send(b"\r~&")
+        terminal.expect(b"END")
+        text = bytes(terminal.output)
+        for between in (b"\r", b"~& [backgrounded]\n", LOCAL):
+            text = text.replace(between, b"")
+        assert b",".join(b"%d" % number for number in range(1, 60_001)) in text
+
+
+@BOTH
+def test_one_signal_ends_it_although_the_terminal_takes_nothing(sshd: Sshd, command: str) -> None:
+    with Terminal([command, "-F", sshd.config, "-tt", "t", "yes"]) as terminal:
+        terminal.expect(b"y\r\ny\r\n")
+        time.sleep(0.3)  # until everything is full
+        terminal.process.terminate()
+        wait_for(lambda: terminal.process.poll() is not None)
+
+
+# A server that gives no terminal.
+
+
+@pytest.fixture(scope="module")
+def bare_sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
+    with Sshd(tmp_path_factory.mktemp("bare"), "PermitTTY no") as running:
+        yield running
+
+
+def at_bare_shell(terminal: Terminal) -> None:
+    """Wait for a shell without a terminal or a prompt; then ssh has left raw mode as well."""
+    terminal.expect(b"PTY allocation request failed on channel 0")
+    terminal.send(b"echo $((6*7))\n")
+    terminal.expect(b"42")
+
+
+def test_without_a_terminal_over_there_the_output_is_as_with_ssh(bare_sshd: Sshd) -> None:
+    def shown(command: str) -> bytes:
+        with Terminal([command, "-F", bare_sshd.config, "t"]) as terminal:
+            at_bare_shell(terminal)
+            terminal.send(b"seq 3; echo err >&2; exit 3\r")
+            assert terminal.wait() == 3
+            return bytes(terminal.output).partition(b"42")[2]
+
+    assert shown(program()) == shown("ssh")
+
+
+@BOTH
+@pytest.mark.parametrize("key", [b"\x1a", b"\x03"], ids=["Ctrl-Z", "Ctrl-C"])
+def test_without_a_terminal_over_there_the_signal_keys_are_for_ssh(
+    bare_sshd: Sshd, command: str, key: bytes
+) -> None:
+    with shell() as terminal:
+        type_line(terminal, f"{command} -F {bare_sshd.config} t")
+        at_bare_shell(terminal)
+        terminal.send(key)
+        if key == b"\x1a":
+            terminal.expect(b"Stopped")
+            at_local_prompt(terminal)
+            type_line(terminal, "fg")
+            type_line(terminal, "echo $((7*7)); exit 5")
+            terminal.expect(b"49")
+            ends(terminal, 5)
+        else:
+            at_local_prompt(terminal)
+
+
+# A connection that is shared.
+
+
+def test_a_session_of_a_shared_master_is_as_with_ssh(sshd: Sshd, tmp_path: Path) -> None:
+    words = ["-F", sshd.config, "-S", tmp_path / "master"]
+
+    def shown(command: str) -> tuple[int, bytes]:
+        with Terminal([command, *words, "-tt", "t", "echo there; exit 7"]) as terminal:
+            return terminal.wait(), bytes(terminal.output)
+
+    with subprocess.Popen(["ssh", *words, "-MNT", "t"], stdin=subprocess.DEVNULL) as master:
+        wait_for((tmp_path / "master").exists)
+        assert shown(program()) == shown("ssh")
+        with Terminal([program(), *words, "t"], env=quick()) as terminal:
+            terminal.expect(PROMPT)
+            master.kill()
+            terminal.expect(b"link lost")
+            terminal.expect(PROMPT)  # by a connection of its own
+            terminal.send(b"exit 4\r")
+            assert terminal.wait() == 4
+
+
+def test_a_suspended_kssh_does_not_hold_up_others_on_its_connection(sshd: Sshd, tmp_path: Path) -> None:
+    words = f"-F {sshd.config} -S {tmp_path}/master"
+    with log_in(sshd, words=f"-M -S {tmp_path}/master") as terminal:
+        terminal.send(b"\r~\x1a")
+        terminal.expect(b"Stopped")
+        at_local_prompt(terminal)
+        others = ["ssh", *words.split(), "t", "head -c 300000000 /dev/zero"]
+        with subprocess.Popen(others, stdout=subprocess.DEVNULL) as other:
+            assert other.wait(40) == 0
+        type_line(terminal, "fg")
+        wait_for(lambda: not terminal.modes()[3] & termios.ECHO)
+        type_line(terminal, "exit 5")
+        ends(terminal, 5)
 
 
 # Job control of a tunnel.

@@ -577,7 +577,8 @@ FORCED = "LogVerbose=" + VERBOSE_FUNCTIONS
 # words, LogLevel of the file, shared, version: first, last before -E, is there a log
 LOGS: dict[str, tuple[str, str, bool, tuple[int, int] | None, list[str], list[str], bool]] = {
     "INFO": ("h", "INFO", False, NEW, ["LogLevel=DEBUG1"], [], True),
-    "INFO, shared": ("h", "INFO", True, NEW, ["LogLevel=DEBUG2"], [], True),
+    "INFO, shared": ("h", "INFO", True, NEW, ["LogLevel=DEBUG1"], ["-o", "LogVerbose=mux.c:*"], True),
+    "INFO, shared, old": ("h", "INFO", True, OLD, ["LogLevel=DEBUG2"], [], True),
     "VERBOSE": ("h", "VERBOSE", False, NEW, ["LogLevel=DEBUG1"], [], True),
     "-v": ("-v h", "DEBUG1", False, NEW, [], [], True),
     "-v, shared": ("-v h", "DEBUG1", True, NEW, [], ["-o", "LogVerbose=mux.c:*"], True),
