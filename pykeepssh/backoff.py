@@ -18,6 +18,12 @@ FIRST_S = 1.0
 # after its server on the average, and kssh means to be there first.
 KNOCKS_S = ((60.0, 0.5), (300.0, 1.0))
 KNOCK_LATER_S = 5.0
+# A server that refuses knocks, because its sshd is away, may count them all the same.  "ufw limit" turns an
+# address away that came 6 times within 30 s, and each knock that it turns away renews that: once sshd is
+# back, whoever goes on knocking stays out.  So a server that refused is left alone, but for ssh's own
+# starts, from the end of the first minute on for REST_S of every CYCLE_S seconds.
+KNOCKS_FREELY_S = 60.0
+REST_S, CYCLE_S = 90.0, 300.0
 
 
 def ceiling_s(failures: int, most_s: float) -> float:
@@ -29,6 +35,11 @@ def ceiling_s(failures: int, most_s: float) -> float:
 def delay_s(failures: int, most_s: float, jitter: float) -> float:
     """Return the wait in seconds: a share of the ceiling, jitter being in 0 ≤ jitter < 1."""
     return jitter * ceiling_s(failures, most_s)
+
+
+def rests(waited_s: float) -> bool:
+    """Tell whether a server that refused knocks is left alone after so many seconds of waiting."""
+    return waited_s >= KNOCKS_FREELY_S and (waited_s - KNOCKS_FREELY_S) % CYCLE_S < REST_S
 
 
 def knock_s(waited_s: float | None, jitter: float) -> float:

@@ -25,22 +25,22 @@ class Back:
     """The side that stays; hands its result to the front once."""
 
     def __init__(self, front: int) -> None:
-        self._front: int | None = front
+        self.front: int | None = front
 
     def _tell(self, result: Exit) -> None:
-        if self._front is None:
+        if self.front is None:
             return
         word = f"s{result.signal}" if result.signal is not None else f"c{result.code}"
         try:
-            os.write(self._front, word.encode())
+            os.write(self.front, word.encode())
         except OSError:
-            pass  # the front was killed; the link goes on
-        os.close(self._front)
-        self._front = None
+            pass  # the front was killed this moment
+        os.close(self.front)
+        self.front = None
 
     def detach(self) -> None:
         """Leave the caller: session, process group and descriptors 0 to 2; the front returns 0."""
-        if self._front is None:
+        if self.front is None:
             return
         os.setsid()
         null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)

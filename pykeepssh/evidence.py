@@ -154,6 +154,15 @@ class Evidence:
                     learn(self, match)
                     return
 
+    def feed_jump(self, line: str) -> None:
+        """Take in a line that the ssh of a jump host printed; ssh itself only sees the connection end.
+
+        A server could print the same to end its own link, and no other.
+        """
+        for pattern, cause in _JUMP_ROWS:
+            if self.cause in (None, UNREACHABLE) and pattern.match(line):
+                self.cause = cause
+
     def reach(self, phase: int) -> None:
         """Go on to a phase; never back."""
         self.phase = max(self.phase, phase)
@@ -292,6 +301,11 @@ def _timed_out(seen: Evidence, match: re.Match[str]) -> None:
     seen.timed_out = True
     _failed(UNREACHABLE)(seen, match)
 
+
+_JUMP_ROWS = (
+    (re.compile(r"\S+@\S+: Permission denied \("), DENIED),
+    (re.compile(r"Host key verification failed\."), HOST_KEY),
+)
 
 _Row = tuple[str, "Callable[[Evidence, re.Match[str]], None]"]
 

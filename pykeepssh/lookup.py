@@ -29,6 +29,7 @@ class Lookup:
     """Lookups of one name, to learn whether ssh could find its address now."""
 
     wanted = select.POLLIN  # what its descriptors are to be watched for
+    refused = False
 
     def __init__(self, name: str, family: str) -> None:
         """Prepare to look up a name; family is AddressFamily of ssh_config(5): any, inet or inet6."""

@@ -119,7 +119,10 @@ class Sleep:
 
 
 class Knock:
-    """Bare TCP connects to one address, to learn whether ssh could get there now."""
+    """Bare TCP connects to one address, to learn whether ssh could get there now.
+
+    refused  one was refused: somebody is there, and may count them
+    """
 
     wanted = select.POLLOUT  # what its descriptors are to be watched for
 
@@ -127,6 +130,7 @@ class Knock:
         """Prepare to knock at a numeric address; no name is ever looked up."""
         self._place = (address, port)
         self._tries: list[tuple[float, socket.socket]] = []
+        self.refused = False
 
     def try_once(self) -> list[int]:
         """Start one more connect; return the descriptors to watch for writing."""
@@ -160,6 +164,7 @@ class Knock:
             if tried.fileno() == fd:
                 failed = tried.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
                 self._drop(started, tried)
+                self.refused = self.refused or failed == errno.ECONNREFUSED
                 return failed == 0
         return False
 
@@ -300,6 +305,8 @@ class Lookout:
     """Looks out for a link: for a way back while there is none, for trouble while there is one.
 
     A healthy, quiet link costs nothing: nothing is looked at until something hints at trouble.
+
+    opened_once  a knock was answered since the link was lost
     """
 
     def __init__(
@@ -326,6 +333,7 @@ class Lookout:
         self._sleep = Sleep()
         self._knock: Knock | Lookup | None = None
         self._waiting_since: float | None = None
+        self._refused = False  # a knock of this wait was refused
         self._flow: Flow | None = None
         self._needed = 0  # retransmissions that make a connection suspect
         self._keepalive_s = 0.0
@@ -335,6 +343,7 @@ class Lookout:
         self._turns = 0
         self._hinted = -_HINT_S
         self._changes_from = 0.0
+        self.opened_once = False
         if self._watch.fd is not None:
             self._loop.watch(self._watch.fd, _READ, self._network_ready)
 
@@ -356,6 +365,7 @@ class Lookout:
         """Look for a way back no more."""
         self._stop_knocking()
         self._waiting_since = None
+        self.opened_once = self._refused = False
         self._loop.disarm(_TICK)
         self._watch.listen_to_all(False)
 
@@ -371,8 +381,12 @@ class Lookout:
         self._arm_tick()
         if self._sleep.resumed():
             self._changed()
-        elif self._knock is not None:
+        elif self._knock is not None and not self._leaves_alone():
             self._knock_now()
+
+    def _leaves_alone(self) -> bool:
+        assert self._waiting_since is not None
+        return self._refused and backoff.rests(time.monotonic() - self._waiting_since)
 
     def _knock_now(self) -> None:
         assert self._knock is not None
@@ -388,10 +402,15 @@ class Lookout:
 
     def _knock_ready(self, fd: int) -> None:
         self._loop.forget(fd)
-        if self._knock is None or not self._knock.answered(fd):
+        if self._knock is None:
+            return
+        answered = self._knock.answered(fd)
+        self._refused = self._refused or self._knock.refused
+        if not answered:
             return
         if self._waiting_since is not None:
             self._stop_knocking()
+            self.opened_once = True
             self._opened()
         else:
             self._path_works()

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import glob
 import os
 import pwd
 import socket
 import stat
 import time
 
-from . import history
+from . import history, record
 from .errors import BadValue, KsshError, printable
+from .kinds import TUNNEL
 
 # A lock that was released a moment ago, by a link that is just ending, is worth this wait.
 LOCK_WAIT_S = 0.5
@@ -201,7 +203,10 @@ class Lock:
                 break
             os.close(fd)  # the holder removed it between our open and our lock
         self._fd = fd
-        self.write(f"pid {os.getpid()}")
+        try:
+            self.write(f"pid {os.getpid()}")
+        except OSError:
+            pass  # a full disk; it is held all the same
         return None
 
     def _is_the_file(self, fd: int) -> bool:
@@ -239,6 +244,7 @@ class Place:
         Raises KsshError if there is none.
         """
         folder, odd = state_directory(wanted)
+        _tidy(folder)
         self._base = os.path.join(folder, f"{machine()}.{name}")
         return odd
 
@@ -294,6 +300,20 @@ class Place:
             self._lock.release()
             self._lock = None
         self._base = None
+
+
+def _tidy(folder: str) -> None:
+    """Remove the records of sessions whose kssh was killed: unlike a tunnel's, nobody writes them again."""
+    for path in glob.glob(os.path.join(glob.escape(folder), f"{machine()}.*.json")):
+        try:
+            with open(path, "rb") as file:
+                found = record.unpack(file.read())
+            if found is not None and found["kind"] != TUNNEL:
+                os.kill(found["pid"], 0)
+        except ProcessLookupError:
+            remove(path)
+        except (OSError, OverflowError):
+            pass
 
 
 class Pidfile:

@@ -235,6 +235,8 @@ class Supervisor:
         self._open_ssh_lines()
         self._take_signals()
         self._take_terminal()
+        if self._back is not None and self._back.front is not None:
+            self._loop.watch(self._back.front, READ, self._front_gone)
         self._note(Report(history.STARTED))
         self._dispatch(machine.Started(float(self._settings.maxlifetime_s)))
         while self._finish is None or (self._screen and len(self._screen.flow) and not self._abandoned):
@@ -259,6 +261,8 @@ class Supervisor:
 
     def _take_place(self) -> str | None:
         """Take the lock and the pidfile; return who holds the lock, or None."""
+        if self._settings.pidfile:
+            statefile.Pidfile.check(self._settings.pidfile)
         name = self._name if self._kind == TUNNEL else f"{self._name}-{os.getpid()}"
         try:
             odd = self._place.open(self._settings.state_dir, name)
@@ -541,6 +545,9 @@ class Supervisor:
         """Start ssh; a failure to do so is one more way in which a run can end."""
         channel = self._open_channel()
         plan = planning.make(self._line, self._configuration, self._settings, self._standing)
+        if self._kind == TUNNEL and self._link.history.sessions:
+            # The socket of a "-L PATH:…" outlives the ssh that made it.
+            plan.add("StreamLocalBindUnlink", "yes")
         if self._kind == SHELL and self._settings.resume != "off":
             planning.add_resume(plan, self._settings.resume, f"kssh-{statefile.machine()}-{os.getpid()}")
         if channel is not None:
@@ -691,6 +698,9 @@ class Supervisor:
         return False
 
     def _printed(self, run: Run, data: bytes) -> None:
+        if run.evidence.address is None and run.evidence.phase < AUTHENTICATED:
+            for line in data.splitlines():
+                run.evidence.feed_jump(os.fsdecode(line))
         if self._screen is not None:
             if not run.session and run.evidence.phase < AUTHENTICATED and not data.endswith(b"\n"):
                 if self._console is not None:
@@ -795,7 +805,9 @@ class Supervisor:
         if self._lookup is not None:
             self._lookout.wait(self._lookup)
         elif report.outcome in (LOST, UNREACHABLE):
-            place = self._server or (self._seen.address if self._seen is not None else None)
+            place = self._knock_place()
+            if self._lookout.opened_once and (self._seen is None or self._seen.address != place):
+                place = None  # it answers, and the host behind it, or elsewhere, does not
             self._lookout.wait(network.Knock(*place) if knocks and place is not None else None)
 
     def _path_opened(self) -> None:
@@ -810,10 +822,18 @@ class Supervisor:
         run = self._run
         if run is None or run.connected:
             return
-        if (
-            self._lookup is None or run.evidence.phase < CONNECTING
-        ):  # an ssh that has the address needs no name
+        if self._lookup is not None:
+            lost = run.evidence.phase < CONNECTING  # an ssh that has the address needs no name
+        else:
+            # Only ssh's own connect to that very place: it may be looking a name up, try another
+            # address first, or be on its way through a jump host that did answer.
+            lost = run.evidence.phase == CONNECTING and run.evidence.address == self._knock_place()
+        if lost:
             self._dispatch(machine.PathOpened())
+
+    def _knock_place(self) -> tuple[str, int] | None:
+        """Where to knock: where ssh connected to last, or tried to."""
+        return self._server or (self._seen.address if self._seen is not None else None)
 
     def _network_changed(self) -> None:
         if self._run is None:
@@ -900,8 +920,16 @@ class Supervisor:
             self._screen.drain()
         self._log.detached = True
         self._leave_terminal()
+        if self._back.front is not None:
+            self._loop.forget(self._back.front)
         self._back.detach()
         self._back = None
+
+    def _front_gone(self, events: int) -> None:
+        """The command that the caller waits for was killed: the link that it was to start ends too."""
+        assert self._back is not None and self._back.front is not None
+        self._loop.forget(self._back.front)
+        self._dispatch(machine.StopRequested(signal.SIGHUP))
 
     def _note(self, report: Report) -> None:
         """Write a tunnel's history; no failure may end the link."""
