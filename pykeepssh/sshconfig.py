@@ -356,7 +356,8 @@ def _join(lines: Sequence[Line]) -> bytes:
 
 _BEGIN = b"# >>> ksshctl keepalive for "
 _END = b"# <<< ksshctl keepalive for "
-_WAS = b"# ksshctl keepalive for "
+# Begins the comment that keeps what the line below it said before.
+WAS = b"# ksshctl keepalive for "
 
 
 def _begin(label: bytes) -> bytes:
@@ -368,7 +369,13 @@ def _end(label: bytes) -> bytes:
 
 
 def _was(label: bytes) -> bytes:
-    return _WAS + label + b", was: "
+    return WAS + label + b", was: "
+
+
+def is_marked(lines: Sequence[Line], index: int) -> bool:
+    """Tell whether a line is between marks of ours."""
+    marks = [line.body for line in lines[:index] if line.body.startswith((_BEGIN, _END))]
+    return bool(marks) and marks[-1].startswith(_BEGIN)
 
 
 def labels(data: bytes) -> list[bytes]:
@@ -378,8 +385,8 @@ def labels(data: bytes) -> list[bytes]:
         body = line.body.rstrip(b"\r")
         if body.startswith(_BEGIN) and body.endswith(b" >>>"):
             found.append(body[len(_BEGIN) : -4])
-        elif body.startswith(_WAS) and b", was: " in body:
-            found.append(body[len(_WAS) : body.index(b", was: ")])
+        elif body.startswith(WAS) and b", was: " in body:
+            found.append(body[len(WAS) : body.index(b", was: ")])
     return list(dict.fromkeys(found))
 
 

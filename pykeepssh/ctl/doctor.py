@@ -12,12 +12,12 @@ import re
 import shlex
 import stat
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from .. import measured, openssh, program, sshconfig, sshserver
 from ..errors import KsshError, printable
-from .keepalive import ANY_HOST, path_argument, server_source
+from .keepalive import ANY_HOST, COUNT_MAX, INTERVAL_S, MOST, path_argument, server_source
 
 # Azure's load balancer and NAT forget an idle connection, silently, after this: the shortest of the
 # well-known ones (AWS 350, Google 600 and 1200, Juniper 1800, Cisco ASA 3600; RFC 5382 asks for 7440).
@@ -26,6 +26,11 @@ _SET = "ksshctl keepalive set"
 _TCP_WHY = "the kernel asks for the first time after two hours as a rule, when firewalls have long forgotten"
 _FORWARDS = ("localforward", "remoteforward", "dynamicforward")
 _REFUSED = re.compile(r"(/\S.*?):? line (\d+): (.*)")
+_UNKNOWN = "Bad configuration option"
+# GNU sed puts the name, as it is given, for the *: the copy is hidden, and "Include folder/*" does not
+# read it.
+_SED = "sed -i'.*.bak'"
+_MOVED = "mend one, then ask again: line numbers move\n"
 
 
 class Finding(NamedTuple):
@@ -41,6 +46,13 @@ class Finding(NamedTuple):
     what: str
     why: str
     mend: str
+
+
+class _Value(NamedTuple):
+    """A value in force, and the line that gives it (None: it is the default)."""
+
+    number: int
+    source: sshconfig.Setting | None
 
 
 def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
@@ -90,6 +102,8 @@ def run(arguments: argparse.Namespace) -> int:
         sys.stdout.write(f"not examined: {line}\n")
     if not findings:
         sys.stdout.write("nothing is wrong\n")
+    if len(findings) > 1:
+        sys.stdout.write(_MOVED)
     return 1 if findings else 0
 
 
@@ -101,8 +115,74 @@ def _paragraph(finding: Finding) -> str:
     )
 
 
-def _comment_out(file: str, line: int) -> str:
-    return f"sed -i.bak '{line}s/^/#/' {shlex.quote(os.path.realpath(file))}"
+def _edit(file: str, number: int, added: str | None = None) -> str:
+    """Return the command that comments a line out, or adds one below it; one that has moved is left alone.
+
+    What keepalive set wrote stays such that it can be taken out: its comment above goes with the line,
+    and between its marks the line goes itself.
+    """
+    path = os.path.realpath(file)
+    lines = sshconfig.parse(openssh.read(path) or b"")
+    here = f"{number}{{/{_guard(lines, number - 1)}/"
+    if added is not None:
+        parts = [f"{here}a {added}", "}"]
+    else:
+        parts = [f"{here}d;}}" if sshconfig.is_marked(lines, number - 1) else f"{here}s/^/#/;}}"]
+        above = lines[number - 2].body if 1 < number <= len(lines) else b""
+        if above.startswith(sshconfig.WAS):
+            parts.insert(0, f"{number - 1}{{/^{sshconfig.WAS.decode()}/d;}}")
+    option = "-e " if len(parts) > 1 else ""
+    script = " ".join(option + shlex.quote(part) for part in parts)
+    folder, name = map(shlex.quote, os.path.split(path))
+    return f"(cd {folder} && {_SED} {script} {name})"
+
+
+def _guard(lines: Sequence[sshconfig.Line], index: int) -> str:
+    """Return what sed can know a line by: its keyword as it is written, no further than letters go."""
+    written = lines[index].body.decode("latin-1") if 0 <= index < len(lines) else ""
+    word = re.search(r"[A-Za-z0-9]+", written)
+    return word[0] if word else "^"
+
+
+def _mend(
+    command: str,
+    force: tuple[_Value, _Value],
+    wins: Callable[[sshconfig.Setting], bool],
+    lines: Sequence[sshconfig.Setting] = (),
+    limit_s: int = SHORTEST_TIMEOUT_S,
+    better_s: int = INTERVAL_S,
+) -> str:
+    """Return the command that sets keepalive, keeps what is good, and first comments out what would win.
+
+    command   keepalive set with its scope
+    force     interval and count as they are
+    wins      whether a line would win over what is set
+    lines     to be commented out whatever they say
+    limit_s   an interval is good below it; better_s is what it is to be otherwise
+    """
+    interval, count = force
+    good_interval, good_count = 0 < interval.number < limit_s, 0 < count.number <= MOST
+    bad = [one.source for one, good in zip(force, (good_interval, good_count)) if not good]
+    losing = {line[:2] for line in lines} | {line[:2] for line in bad if line is not None and wins(line)}
+    interval_s = interval.number if good_interval else better_s
+    if interval_s != INTERVAL_S or interval.number >= limit_s:
+        command += f" --interval {interval_s}"
+    if good_count and count.number != COUNT_MAX:
+        command += f" --count-max {count.number}"
+    # From the last line on: where a comment of ours goes too, those below it move.
+    return " && ".join([*(_edit(*place) for place in sorted(losing, reverse=True)), command])
+
+
+def _for_everyone(settings: Sequence[sshconfig.Setting], words: Sequence[str]) -> tuple[_Value, _Value]:
+    """Return interval and count as files have them for everyone, where no program can be asked."""
+
+    def value(word: str, default: int) -> _Value:
+        for setting in _words(settings, word):
+            if all(sshconfig.is_for_all(opener.line) for opener in setting.scope):
+                return _Value(_number(_argument(setting)), setting)
+        return _Value(default, None)
+
+    return value(words[0], 0), value(words[1], COUNT_MAX)
 
 
 def _words(settings: Sequence[sshconfig.Setting], *words: str) -> Iterator[sshconfig.Setting]:
@@ -125,13 +205,16 @@ def _refused(said: str, usual: str, check: str, seen: Sequence[Finding]) -> Iter
     for match in told:
         file, line = match[1], int(match[2])
         if (file, line) not in {(one.file, one.line) for one in seen}:
+            mend = f"${{EDITOR:-vi}} +{line} {shlex.quote(file)}"
+            if match[3].startswith(_UNKNOWN):  # what else is wrong may be needed, with another value
+                mend = _edit(file, line)
             yield Finding(
                 "refused",
                 file,
                 line,
                 match[3],
                 "nothing works with a file that is refused",
-                f"{_comment_out(file, line)} && {check}",
+                f"{mend} && {check}",
             )
     if not told and not seen:
         yield Finding("refused", usual, None, said, "nothing works with a file that is refused", check)
@@ -160,13 +243,12 @@ class _Client:
         self._ssh = program.find(os.environ.get("KSSH_SSH", ""), os.environ)
         self._host = host
         self._config = config
-        self._settings = openssh.client_settings(config)
+        self._groups = openssh.client_groups(config)
+        self._settings = [setting for group in self._groups for setting in group]
         self._file = config or openssh.user_config()
-        option = [] if config is None else ["--config", shlex.quote(config)]
-        if host is not None and sshconfig.is_plain(host):
-            option += ["--host", shlex.quote(host)]
-        self._set = " ".join([_SET, "--user", *option])
-        self._set_all = " ".join([_SET, "--user", *(option[:2] if config else [])])
+        self._command = f"{_SET} --user" + ("" if config is None else f" --config {shlex.quote(config)}")
+        self._pattern = host if host is not None and sshconfig.is_plain(host) else None
+        self._asked: dict[str, openssh.Client] = {}
 
     def findings(self) -> list[Finding]:
         """Return them all."""
@@ -190,26 +272,65 @@ class _Client:
         return found
 
     def _ask(self, host: str) -> openssh.Client:
-        return openssh.Client(self._ssh, host, self._config)
+        if host not in self._asked:
+            self._asked[host] = openssh.Client(self._ssh, host, self._config)
+        return self._asked[host]
+
+    def _mend(self, pattern: str | None, *lines: sshconfig.Setting) -> str:
+        """Return the command for a pattern, None for every host; lines are commented out first."""
+        command, name = self._command, ANY_HOST
+        limits = (SHORTEST_TIMEOUT_S, INTERVAL_S)
+        if pattern is not None:
+            command += f" --host {shlex.quote(pattern)}"
+            name = os.fsdecode(sshconfig.example_of(os.fsencode(pattern)))
+        try:
+            client = self._ask(name)
+        except KsshError:
+            force = _for_everyone(self._settings, sshconfig.CLIENT)
+        else:
+            interval, count = (_Value(_number(client.value(w)), client.source(w)) for w in sshconfig.CLIENT)
+            force = (interval, count)
+            known = self._measured(client) if pattern == self._host else None
+            if known is not None:
+                limits = (known + 1, known)
+        return _mend(command, force, lambda line: self._wins(line, pattern), lines, *limits)
+
+    def _wins(self, setting: sshconfig.Setting, pattern: str | None) -> bool:
+        """Tell whether a line wins over what is set for a pattern, None for every host."""
+        if self._config is None and setting in self._groups[1]:
+            return False  # the user's file comes before the system's
+        blocks = [opener.line for opener in setting.scope if not sshconfig.is_for_all(opener.line)]
+        if pattern is not None:
+            blocks = [line for line in blocks if line.keyword == "match"]
+        return setting.file != self._file or bool(blocks)
+
+    def _mend_value(self, source: sshconfig.Setting | None) -> str:
+        """Return the command for the host, or for every host, where a line gives a bad value."""
+        wins = source is not None and self._wins(source, self._pattern)
+        return self._mend(self._pattern, *([source] if source is not None and wins else []))
+
+    def _measured(self, client: openssh.Client) -> int | None:
+        """Return the interval that a probe recommended for the host, None if nothing is known."""
+        if self._host is None:
+            return None
+        return measured.interval_s(os.environ.get("KSSH_STATE_DIR", ""), client.values)
 
     def _servers_words(self) -> Iterator[Finding]:
-        for setting in _words(self._settings, *sshconfig.SERVER):
+        lines = list(_words(self._settings, *sshconfig.SERVER))  # ssh wants none of them
+        for setting in lines:
             yield Finding(
                 "client-alive-in-ssh-config",
                 setting.file,
                 setting.number,
                 "ClientAlive… is a setting of the server",
                 "ssh refuses to start with it; its own words are ServerAliveInterval and ServerAliveCountMax",
-                f"{_comment_out(setting.file, setting.number)} && {self._set_all}",
+                self._mend(None, *lines),
             )
-
-    def _at(self, client: openssh.Client, word: str) -> tuple[str, int | None]:
-        source = client.source(word)
-        return (self._file, None) if source is None else (source.file, source.number)
 
     def _interval(self, client: openssh.Client) -> Iterator[Finding]:
         interval = _number(client.value("ServerAliveInterval"))
-        file, line = self._at(client, "ServerAliveInterval")
+        source = client.source("ServerAliveInterval")
+        file, line = (self._file, None) if source is None else source[:2]
         if interval == 0:
             yield Finding(
                 "no-interval",
@@ -217,7 +338,7 @@ class _Client:
                 line,
                 "ServerAliveInterval is 0" + ("" if self._host else " for hosts without one of their own"),
                 "ssh sends nothing while idle: firewalls forget the connection, a dead one hangs for ever",
-                self._set,
+                self._mend_value(source),
             )
             tcp = client.source("TCPKeepAlive")
             if tcp is not None and client.value("TCPKeepAlive") == "yes":
@@ -227,30 +348,19 @@ class _Client:
                     tcp.number,
                     "only TCPKeepAlive is relied upon",
                     _TCP_WHY,
-                    self._set,
+                    self._mend_value(source),
                 )
             return
-        yield from self._too_long(client, interval, file, line)
-
-    def _too_long(
-        self, client: openssh.Client, interval: int, file: str, line: int | None
-    ) -> Iterator[Finding]:
-        known = None
-        if self._host is not None:
-            known = measured.interval_s(os.environ.get("KSSH_STATE_DIR", ""), client.values)
         limit, why = (
             SHORTEST_TIMEOUT_S,
             f"some firewalls forget an idle connection after {SHORTEST_TIMEOUT_S} s",
         )
-        good = 60
+        known = self._measured(client)
         if known is not None:
-            limit, good = known + 1, known
-            why = f"ksshctl probe measured this path and recommends {known} s"
+            limit, why = known + 1, f"ksshctl probe measured this path and recommends {known} s"
         if interval >= limit:
-            mend = f"{self._set} --interval {good}"
-            yield Finding(
-                "interval-too-long", file, line, f"ServerAliveInterval {interval} is too long", why, mend
-            )
+            what = f"ServerAliveInterval {interval} is too long"
+            yield Finding("interval-too-long", file, line, what, why, self._mend_value(source))
 
     def _too_long_for_some(self) -> Iterator[Finding]:
         """Yield what single blocks set too high, where no host was named."""
@@ -261,9 +371,10 @@ class _Client:
             if interval < SHORTEST_TIMEOUT_S or all(sshconfig.is_for_all(one.line) for one in setting.scope):
                 continue
             pattern = os.fsdecode(b" ".join(setting.scope[-1].line.arguments))
-            mend = f"{_comment_out(setting.file, setting.number)} && {self._set}"
             if setting.scope[-1].line.keyword == "host" and sshconfig.is_plain(pattern):
-                mend = f"{self._set} --host {shlex.quote(pattern)}"
+                mend = self._mend(pattern, *([setting] if self._wins(setting, pattern) else []))
+            else:
+                mend = self._mend(None, setting)
             yield Finding(
                 "interval-too-long",
                 setting.file,
@@ -285,12 +396,12 @@ class _Client:
                 setting.number,
                 "ServerAliveCountMax 0",
                 "ssh gives up after one quiet interval without having asked: every idle session is cut",
-                f"{_comment_out(setting.file, setting.number)} && {self._set}",
+                self._mend(self._pattern, setting),
             )
 
     def _too_early(self) -> Iterator[Finding]:
         # That the user's own file beats the system's is as it should be: each is looked at by itself.
-        for group in openssh.client_groups(self._config):
+        for group in self._groups:
             for word in sshconfig.CLIENT:
                 yield from self._beaten(list(_words(group, word)), word)
 
@@ -301,16 +412,13 @@ class _Client:
             if first is None:
                 first = setting if everyone else None
             elif not everyone and _argument(setting) != _argument(first):
-                value = _number(_argument(first))
-                option = "--interval" if word == sshconfig.CLIENT[0] else "--count-max"
-                again = f" {option} {value}" if value else ""
                 yield Finding(
                     "host-star-too-early",
                     first.file,
                     first.number,
                     f"{word} for every host comes too early",
                     f"the first value wins: {setting.file} line {setting.number} has no effect",
-                    f"{_comment_out(first.file, first.number)} && {self._set_all}{again}",
+                    self._mend(None, first),
                 )
                 return
 
@@ -336,14 +444,13 @@ class _Client:
         forwards = [client.source(word) for word in _FORWARDS if client.value(word)]
         forward = next((source for source in forwards if source is not None), None)
         if forward is not None and client.value("ExitOnForwardFailure") == "no":
-            file = shlex.quote(os.path.realpath(forward.file))
             yield Finding(
                 "tunnel-without-exit",
                 forward.file,
                 forward.number,
                 f"a tunnel without ExitOnForwardFailure ({name})",
                 "when the port is taken, mostly by an old session, ssh stays connected without the forward",
-                f"sed -i.bak '{forward.number}a ExitOnForwardFailure yes' {file}",
+                _edit(forward.file, forward.number, "ExitOnForwardFailure yes"),
             )
         persist = client.source("ControlPersist")
         shared = (
@@ -358,18 +465,18 @@ class _Client:
                 persist.number,
                 f"a ControlPersist master without keepalive ({name})",
                 "when its connection dies it stays, and every new ssh to the host hangs on it",
-                self._set_for(client),
+                self._mend_master(client),
             )
 
-    def _set_for(self, client: openssh.Client) -> str:
+    def _mend_master(self, client: openssh.Client) -> str:
         """Return the command for a host: where a block of its own sets the interval, for that block."""
         source = client.source("ServerAliveInterval")
         if self._host is None and source is not None and source.scope:
             opener = source.scope[-1].line
             pattern = os.fsdecode(b" ".join(opener.arguments))
             if opener.keyword == "host" and not sshconfig.is_for_all(opener) and sshconfig.is_plain(pattern):
-                return f"{self._set} --host {shlex.quote(pattern)}"
-        return self._set
+                return self._mend(pattern, *([source] if self._wins(source, pattern) else []))
+        return self._mend_value(source)
 
 
 def _is_on(client: openssh.Client, word: str) -> bool:
@@ -386,7 +493,8 @@ def _server(config: str | None, wanted: str | None, unseen: list[str]) -> list[F
     option = "" if config is None else f" --config {shlex.quote(config)}"
     if wanted is not None:
         option += f" --sshd {shlex.quote(wanted)}"
-    mend = f"{_SET} --server{option}"
+    command = f"{_SET} --server{option}"
+    clients = list(_words(settings, *sshconfig.CLIENT))  # sshd wants none of them
     found = [
         Finding(
             "server-alive-in-sshd-config",
@@ -395,9 +503,9 @@ def _server(config: str | None, wanted: str | None, unseen: list[str]) -> list[F
             "ServerAlive… is a setting of the client",
             "sshd does not start with it, and locks everybody out at its next restart; its own words are "
             "ClientAliveInterval and ClientAliveCountMax",
-            f"{_comment_out(setting.file, setting.number)} && {mend}",
+            _mend(command, _for_everyone(settings, sshconfig.SERVER), _in_match, clients),
         )
-        for setting in _words(settings, *sshconfig.CLIENT)
+        for setting in clients
     ]
     files = [path, *(setting.file for setting in settings)]
     found += _modes(files, "whoever can write to it becomes root")
@@ -414,24 +522,33 @@ def _server(config: str | None, wanted: str | None, unseen: list[str]) -> list[F
     if config is None and sshserver.listener_for(path) is None:
         unseen.append(f"{printable(path)}: no running sshd uses it")
         return found
-    return [*found, *_server_values(openssh.sshd_values(sshd, path), settings, path, mend)]
+    return [*found, *_server_values(openssh.sshd_values(sshd, path), settings, path, command)]
+
+
+def _in_match(setting: sshconfig.Setting) -> bool:
+    """Tell whether a line of sshd's wins over those for everyone."""
+    return bool(setting.scope)
 
 
 def _server_values(
-    values: dict[str, list[str]], settings: Sequence[sshconfig.Setting], path: str, mend: str
+    values: dict[str, list[str]], settings: Sequence[sshconfig.Setting], path: str, command: str
 ) -> Iterator[Finding]:
     def value(word: str) -> str:
         return values.get(word.lower(), [""])[0]
 
-    def at(word: str) -> tuple[str, int | None]:
-        source = server_source(list(settings), word, value(word))
-        return (path, None) if source is None else (source.file, source.number)
+    def in_force(word: str) -> _Value:
+        return _Value(_number(value(word)), server_source(list(settings), word, value(word)))
 
-    interval = _number(value("ClientAliveInterval"))
-    if interval == 0:
+    def at(found: _Value) -> tuple[str, int | None]:
+        return (path, None) if found.source is None else found.source[:2]
+
+    force = (in_force(sshconfig.SERVER[0]), in_force(sshconfig.SERVER[1]))
+    interval, count = force
+    mend = _mend(command, force, _in_match)
+    if interval.number == 0:
         yield Finding(
             "server-without-keepalive",
-            *at("ClientAliveInterval"),
+            *at(interval),
             "ClientAliveInterval is 0",
             "sshd never learns that a client is gone: its session stays, and the port of its -R stays taken",
             mend,
@@ -446,18 +563,18 @@ def _server_values(
                 _TCP_WHY,
                 mend,
             )
-    elif interval >= SHORTEST_TIMEOUT_S:
+    elif interval.number >= SHORTEST_TIMEOUT_S:
         yield Finding(
             "interval-too-long",
-            *at("ClientAliveInterval"),
-            f"ClientAliveInterval {interval} is too long",
+            *at(interval),
+            f"ClientAliveInterval {interval.number} is too long",
             f"some firewalls forget an idle connection after {SHORTEST_TIMEOUT_S} s",
-            f"{mend} --interval 60",
+            mend,
         )
     if value("ClientAliveCountMax") == "0":
         yield Finding(
             "count-max-0",
-            *at("ClientAliveCountMax"),
+            *at(count),
             "ClientAliveCountMax 0",
             "sshd never gives a dead client up; before OpenSSH 8.2 it cut every idle session instead",
             mend,

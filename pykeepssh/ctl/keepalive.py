@@ -22,6 +22,7 @@ from ..errors import KsshError, printable
 from . import undo
 
 ANY_HOST = "keepalive-check"  # a host that no block names
+INTERVAL_S, COUNT_MAX = 60, 3  # what set takes by default
 LONGEST_S = 86400
 MOST = 1000
 SYSTEM_DROP_IN = "99-ksshctl-keepalive.conf"  # last: the first value wins, so that others keep theirs
@@ -51,8 +52,8 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
             help="hosts, as after Host in ssh_config(5) (default: *)",
         )
         if name == "set":
-            change.add_argument("--interval", type=_number(LONGEST_S), default=60, metavar="S")
-            change.add_argument("--count-max", type=_number(MOST), default=3, metavar="N")
+            change.add_argument("--interval", type=_number(LONGEST_S), default=INTERVAL_S, metavar="S")
+            change.add_argument("--count-max", type=_number(MOST), default=COUNT_MAX, metavar="N")
         change.add_argument("--dry-run", action="store_true", help="show the difference, write nothing")
         change.add_argument(
             "--confirm-within",

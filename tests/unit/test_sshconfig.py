@@ -19,6 +19,7 @@ from pykeepssh.sshconfig import (
     example_of,
     host_matches,
     is_for_all,
+    is_marked,
     is_plain,
     labels,
     matches,
@@ -245,6 +246,15 @@ def test_what_is_not_ours_is_never_removed(data: bytes, line: int, why: str) -> 
         unset(data, b"*")
     assert caught.value.number == line
     assert why in caught.value.why
+
+
+def test_what_is_between_our_marks_is_known() -> None:
+    lines = parse(set_client(b"User a\n", b"*", 60, 3) + b"Port 3\n")
+    assert [line.keyword for at, line in enumerate(lines) if is_marked(lines, at) and line.keyword] == [
+        "host",
+        "serveraliveinterval",
+        "serveralivecountmax",
+    ]
 
 
 def test_a_newline_that_an_editor_added_is_no_trouble() -> None:
