@@ -274,6 +274,7 @@ def set_client(data: bytes, pattern: bytes, interval_s: int, count_max: int) -> 
 def _rival(lines: Sequence[Line], openers: Sequence[int], words: Sequence[str], name: bytes) -> int:
     """Return the index of the first block that gives a host one of the words.
 
+    A Match block may be for the host: only ssh knows, and a Host block may always stand above it.
     -1: they stand above every block; the number of lines: nothing does.
     """
     wanted = {word.lower() for word in words}
@@ -282,7 +283,7 @@ def _rival(lines: Sequence[Line], openers: Sequence[int], words: Sequence[str], 
             continue
         if opener < 0 or is_for_all(lines[opener]):
             return opener
-        if lines[opener].keyword == "host" and host_matches(lines[opener].arguments, name):
+        if lines[opener].keyword == "match" or host_matches(lines[opener].arguments, name):
             return opener
     return len(lines)
 

@@ -268,7 +268,9 @@ class _Change:
         said = f"{word} would be {printable(found) or 'unknown'}, not {self.wanted[word]}"
         if source is None:
             return f"{said}: nothing sets it"
-        where = place_of(source._replace(file=self.main) if source.file == config else source)
+        if source.file == config:
+            source = source._replace(file=self.main, number=_number_before(self.main, config, source.number))
+        where = place_of(source)
         return f"{said}: {where} says so first; change it there"
 
 
@@ -448,6 +450,15 @@ def _number_in(setting: sshconfig.Setting) -> str:
         return ""
     text = os.fsdecode(setting.line.arguments[0])
     return str(sshconfig.seconds(text)) if setting.line.keyword.endswith("interval") else text
+
+
+def _number_before(old: str, new: str, number: int) -> int:
+    """Return the number that a line of a new file has in the old one, the same if it is not there."""
+    before, after = ([line.raw for line in sshconfig.parse(openssh.read(path) or b"")] for path in (old, new))
+    for a, b, size in difflib.SequenceMatcher(None, before, after, autojunk=False).get_matching_blocks():
+        if b < number <= b + size:
+            return number - b + a
+    return number
 
 
 def _difference(old: bytes, new: bytes, path: str) -> str:

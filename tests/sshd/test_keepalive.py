@@ -231,6 +231,34 @@ def test_an_include_that_wins_is_named(folder: Path) -> None:
     assert set(tree(folder)) == {"config", "defaults"}
 
 
+def test_a_line_that_wins_is_named_by_its_number_in_the_file_as_it_is(folder: Path) -> None:
+    config = folder / "config"
+    own = "Host *\n  ServerAliveCountMax 5\n  ServerAliveCountMax 6\n"
+    config.write_text(f"{own}Match exec true\n  ServerAliveInterval 5\n")
+    done = keepalive("set", "--user", "--config", config)
+    assert done.returncode == 1
+    assert f"{config} line 5 says so first" in done.stderr
+
+
+def test_an_include_that_wins_over_a_host_is_named(folder: Path) -> None:
+    (folder / "defaults").write_text("Host *\n  ServerAliveInterval 300\n")
+    (folder / "config").write_text(f"Include {folder}/defaults\nHost web\n  ServerAliveInterval 5\n")
+    done = keepalive("set", "--user", "--config", folder / "config", "--host", "web")
+    assert done.returncode == 1
+    assert f"{folder}/defaults line 2 says so first; change it there; nothing was written" in done.stderr
+    assert set(tree(folder)) == {"config", "defaults"}
+
+
+def test_a_single_host_beats_a_match(folder: Path) -> None:
+    config = folder / "config"
+    before = "Match exec true\n  ServerAliveInterval 5\n"
+    config.write_text(before)
+    assert keepalive("set", "--user", "--config", config, "--host", "web").returncode == 0
+    assert (in_force(config, "web")[0], in_force(config)[0]) == ("60", "5")
+    assert keepalive("unset", "--user", "--config", config, "--host", "web").returncode == 0
+    assert config.read_text() == before
+
+
 def test_a_single_host_and_all_others(folder: Path) -> None:
     config = folder / "config"
     config.write_text("Host *\n  ServerAliveInterval 300\n")

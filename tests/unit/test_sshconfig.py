@@ -193,6 +193,13 @@ def test_a_single_host_goes_above_what_would_win_over_it() -> None:
     assert set_client(before, b"web", 60, 3) == b"Host a\n\n" + block + before[8:]
 
 
+def test_a_single_host_goes_above_a_match_that_may_be_for_it() -> None:
+    before = b"Match user x\n  Port 3\n# mine\nMatch exec true\n  ServerAliveInterval 5\nHost *\n"
+    after = set_client(before, b"web", 60, 3)
+    assert after.startswith(b"Match user x\n  Port 3\n# >>> ksshctl keepalive for web >>>\nHost web\n")
+    assert after.endswith(b"# mine\nMatch exec true\n  ServerAliveInterval 5\nHost *\n")
+
+
 def test_a_setting_above_every_block_stays_for_every_host() -> None:
     after = set_client(b"ServerAliveInterval 5\nUser u\n", b"web", 60, 3)
     assert after.endswith(b"Host *\n# <<< ksshctl keepalive for web <<<\nServerAliveInterval 5\nUser u\n")
