@@ -725,6 +725,29 @@ def test_verbs_and_names_complete(tmp_path: Path, complete: Any) -> None:
     assert "--timeout" in complete("ksshctl stop --")
 
 
+@pytest.mark.parametrize("complete", [complete_in_bash, complete_in_fish])
+@pytest.mark.parametrize(
+    "words",
+    ["keepalive show", "keepalive set", "keepalive unset", "doctor", "probe", "history", "log", "stop"],
+)
+def test_every_long_option_completes(words: str, complete: Any) -> None:
+    options = set(re.findall(r"--[a-z][a-z-]+", ctl(*words.split(), "--help").stdout.split("exit status")[0]))
+    assert set(complete(f"ksshctl {words} --")) >= options
+
+
+@pytest.mark.parametrize("complete", [complete_in_bash, complete_in_fish])
+@pytest.mark.parametrize("words", ["keepalive set --config", "doctor --sshd-config", "doctor --sshd"])
+def test_files_complete(words: str, complete: Any, tmp_path: Path) -> None:
+    (tmp_path / "sshd_config").touch()
+    assert complete(f"ksshctl {words} {tmp_path}/sshd_c") == [f"{tmp_path}/sshd_config"]
+
+
+def test_kssh_asks_for_the_options_of_ssh_in_bash() -> None:
+    script = f'source {REPOSITORY}/completions/bash/kssh; _ssh() {{ echo "$*"; }}; _kssh kssh - kssh'
+    ran = subprocess.run([need("bash"), "-c", script], capture_output=True, text=True, check=True)
+    assert ran.stdout == "ssh - kssh\n"
+
+
 def in_shell(command: list[str], typed: bytes, shown: bytes, **env: str) -> None:
     """Type into an interactive shell, which is ready once it answers, and wait for what it makes of that."""
     path = f"{Path(program()).parent}{os.pathsep}{os.environ['PATH']}"
@@ -758,6 +781,19 @@ ZSH = f"fpath=({REPOSITORY}/completions/zsh $fpath); autoload -U compinit; compi
 def test_zsh_completes(tmp_path: Path) -> None:
     with up(tmp_path, "al@a:1-xyz"):
         in_shell([need("zsh"), "-f", "-i"], ZSH + SHOW + b"ksshctl hist\tal\t\r", b"<history al@a:1-xyz>")
+
+
+@pytest.mark.parametrize(
+    ("typed", "shown"),
+    [
+        ("keepalive set --count\t3", "keepalive set --count-max 3"),
+        ("keepalive show --conn\tx", "keepalive show --connection x"),
+        ("doctor --sshd-c\tx", "doctor --sshd-config x"),
+        ("probe --pat\t9", "probe --patience 9"),
+    ],
+)
+def test_options_complete_in_zsh(typed: str, shown: str) -> None:
+    in_shell([need("zsh"), "-f", "-i"], ZSH + SHOW + f"ksshctl {typed}\r".encode(), f"<{shown}>".encode())
 
 
 def test_kssh_completes_as_ssh(tmp_path: Path) -> None:
