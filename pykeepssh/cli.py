@@ -154,7 +154,12 @@ def _long_option(option: str) -> int:
         raise KsshError(
             f"unknown option {printable(option)}; ssh has no long options, kssh has --help and --version"
         )
-    os.write(1, f"{text}\n".encode())
+    try:
+        os.write(1, f"{text}\n".encode())
+    except BrokenPipeError:
+        return STATUS  # who read it has seen enough
+    except OSError as error:
+        raise KsshError(f"cannot write: {error.strerror}") from error
     return 0
 
 

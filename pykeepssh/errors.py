@@ -13,7 +13,11 @@ class KsshError(Exception):
     """Something that kssh cannot do; the text is the one line that the user reads."""
 
 
-class BadValue(KsshError):
+class Unusable(KsshError):
+    """What a person wrote cannot be used: nothing was done."""
+
+
+class BadValue(Unusable):
     """A setting that cannot be used: names the variable, its value and what was expected."""
 
     def __init__(self, name: str, value: str, expected: str) -> None:

@@ -14,7 +14,7 @@ import shutil
 import subprocess
 
 from . import sshconfig
-from .errors import KsshError, printable
+from .errors import KsshError, Unusable, printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -176,11 +176,11 @@ def _results(said: str) -> dict[tuple[str, int], bool]:
 
 
 def find_sshd(wanted: str | None) -> str | None:
-    """Return the path of sshd, None if there is none.  Raises KsshError if the wanted one cannot be run."""
+    """Return the path of sshd, None if there is none.  Raises Unusable if the wanted one cannot be run."""
     if wanted is not None:
         path = shutil.which(wanted)
         if path is None:
-            raise KsshError(f"--sshd {printable(wanted)}: expected a program that can be run")
+            raise Unusable(f"--sshd {printable(wanted)}: expected a program that can be run")
         return os.path.abspath(path)  # sshd insists on it
     search = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin", "/sbin"])
     path = shutil.which("sshd", path=search)

@@ -69,8 +69,13 @@ def _usual_directories() -> tuple[str, str]:
 
 
 def existing_directories(wanted: str) -> list[str]:
-    """Return the directories where links of this user may have their records; none is made."""
+    """Return the directories where links of this user may have their records; none is made.
+
+    Raises BadValue if KSSH_STATE_DIR is something else.
+    """
     if wanted:
+        if os.path.exists(wanted) and not os.path.isdir(wanted):
+            raise BadValue("KSSH_STATE_DIR", wanted, "a directory")
         return [wanted] if os.path.isdir(wanted) else []
     usual, other = _usual_directories()
     found = [usual] if os.path.isdir(usual) else []

@@ -76,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _history(found: State, arguments: argparse.Namespace) -> int:
-    name = found.find_history(arguments.name)
+    name = _with_history(found, arguments.name)
     entries = state.read_history(found.histories[name])
     link = found.links.get(name)
     running = link is not None and bool(entries) and entries[-1].pid == link.record["pid"]
@@ -97,6 +97,24 @@ def _history(found: State, arguments: argparse.Namespace) -> int:
     _print([""])
     _show_availability(periods, wall)
     return 0
+
+
+def _with_history(found: State, word: str) -> str:
+    """Return the name of the link with a history that a word means.  Raises Unknown, KsshError."""
+    try:
+        return found.find_history(word)
+    except Unknown:
+        try:
+            link = found.find(word)
+        except Unknown:
+            link = None
+        if link is None or link.name in found.histories:
+            raise
+        raise _without_history(link) from None
+
+
+def _without_history(link: state.Link) -> KsshError:
+    return KsshError(f"{printable(link.name)}: only tunnels have a history; KSSH_LOGFILE keeps more")
 
 
 def _outage(period: history.Period, ongoing: bool) -> tuple[str, str, str, str]:
@@ -189,7 +207,7 @@ def _log(found: State, arguments: argparse.Namespace) -> int:
         _tail(link.record["logfile"], arguments, lambda line: printable(os.fsdecode(line)))
         return 0
     if link is not None and link.name not in found.histories:
-        raise KsshError(f"{printable(link.name)}: only tunnels have a history; KSSH_LOGFILE keeps more")
+        raise _without_history(link)
     name = found.find_history(arguments.name)
     _tail(found.histories[name], arguments, lambda line: _told(name, line))
     return 0

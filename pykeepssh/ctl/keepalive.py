@@ -18,7 +18,7 @@ from typing import Any
 
 from .. import openssh, program, sshconfig, sshserver
 from ..configfile import ConfigFile, Refused, write_new
-from ..errors import KsshError, printable
+from ..errors import KsshError, Unusable, printable
 from . import undo
 
 ANY_HOST = "keepalive-check"  # a host that no block names
@@ -279,7 +279,7 @@ class _Client(_Change):
         usual = openssh.user_config() if arguments.scope == "user" else openssh.SYSTEM_CONFIG
         super().__init__(arguments, arguments.config or usual)
         if arguments.confirm_within is not None:
-            raise KsshError("--confirm-within is for --server")
+            raise Unusable("--confirm-within is for --server")
         self._ssh = program.find(os.environ.get("KSSH_SSH", ""), os.environ)
         self._pattern = _pattern("*" if arguments.host is None else arguments.host)
         self._name = ANY_HOST
@@ -320,9 +320,9 @@ class _Client(_Change):
 
 
 def _pattern(text: str) -> bytes:
-    """Return the pattern list of --host.  Raises KsshError if ssh_config has no way to write it."""
+    """Return the pattern list of --host.  Raises Unusable if ssh_config has no way to write it."""
     if not sshconfig.is_plain(text):
-        raise KsshError(f'--host "{printable(text)}": expected patterns as after Host in ssh_config(5)')
+        raise Unusable(f'--host "{printable(text)}": expected patterns as after Host in ssh_config(5)')
     return os.fsencode(" ".join(text.split()))
 
 
@@ -330,7 +330,7 @@ class _Server(_Change):
     def __init__(self, arguments: argparse.Namespace) -> None:
         super().__init__(arguments, arguments.config or openssh.SERVER_CONFIG)
         if arguments.host is not None:
-            raise KsshError("--host is for --user and --system: sshd's keepalive is for every client")
+            raise Unusable("--host is for --user and --system: sshd's keepalive is for every client")
         undo.refuse_a_second()
         found = openssh.find_sshd(arguments.sshd)
         if found is None:

@@ -8,6 +8,7 @@ arguments.verb is the verb.
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import os
 import sys
@@ -15,10 +16,13 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from .. import __version__, program
-from ..errors import BadValue, KsshError, printable
+from ..errors import KsshError, Unusable, printable
 
 FAILED = 1
 USAGE = 2
+
+# What write(2) says of standard output; all other input and output is looked after where it is done.
+_UNWRITABLE = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
 
 # verb: its module.  Only the module that is asked for is imported; for the list of them, all are.
 VERBS = {
@@ -54,18 +58,31 @@ def complain(text: str) -> None:
 def main() -> int:
     """Run ksshctl with the words of this process; return its exit status."""
     try:
-        arguments = _parser(sys.argv[1:]).parse_args()
-        status: int = _module(arguments.verb).run(arguments)
+        status = _run()
         sys.stdout.flush()
-    except KsshError as error:
-        complain(str(error))
-        return USAGE if isinstance(error, BadValue) else FAILED
-    except BrokenPipeError:
-        # Who read us has seen enough.  What is still buffered must not fail a second time at exit.
+    except OSError as error:
+        if error.filename is not None or error.errno not in _UNWRITABLE:
+            raise
+        if not isinstance(error, BrokenPipeError):  # who read a pipe has seen enough
+            complain(f"cannot write: {error.strerror}")
+        # What is still buffered must not fail a second time at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return FAILED
     except KeyboardInterrupt:
         program.die_of(program.SIGINT)
+    return status
+
+
+def _run() -> int:
+    """Do what the words of this process ask for; return the exit status."""
+    try:
+        arguments = _parser(sys.argv[1:]).parse_args()
+        status: int = _module(arguments.verb).run(arguments)
+    except SystemExit as end:  # of argparse, which has said why
+        return int(end.code or 0)
+    except KsshError as error:
+        complain(str(error))
+        return USAGE if isinstance(error, Unusable) else FAILED
     return status
 
 

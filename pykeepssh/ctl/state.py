@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import psutil
 
 from .. import history, overview, record, statefile
-from ..errors import KsshError, printable
+from ..errors import KsshError, Unusable, printable
 
 # For systems without a mark (statefile.process_mark): psutil computes start times from clock ticks and,
 # where the clock is disciplined, from a boot time that moves by a fraction of a second.
@@ -97,7 +97,7 @@ def become_user(name: str | None) -> None:
     try:
         entry = pwd.getpwnam(name)
     except KeyError as error:
-        raise KsshError(f"--user {printable(name)}: no such user") from error
+        raise Unusable(f"--user {printable(name)}: no such user") from error
     if entry.pw_uid == os.getuid():
         return
     if os.geteuid() != 0:

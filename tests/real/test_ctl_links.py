@@ -549,6 +549,10 @@ def test_only_tunnels_have_a_history(tmp_path: Path) -> None:
     fake = fake_ssh(tmp_path, UP)
     with Terminal([program(), "host"], with_fake(fake)) as terminal:
         wait_for(lambda: records() and records()[0]["state"] == "UP")
+        shown = [ctl(verb, "host") for verb in ("history", "log")]
+        assert shown[0].stderr == shown[1].stderr
+        assert ": only tunnels have a history" in shown[0].stderr
+        assert [one.returncode for one in shown] == [1, 1]
         ctl("stop", "host")
         terminal.wait()
     assert files() == []
@@ -663,7 +667,54 @@ def test_the_version_is_told() -> None:
 def test_a_user_that_is_not_there() -> None:
     shown = ctl("status", "--user", "no-such-user")
     assert shown.stderr == "ksshctl: --user no-such-user: no such user\n"
-    assert shown.returncode == 1
+    assert shown.returncode == 2
+
+
+@pytest.mark.parametrize("words", [["status"], ["history", "x"], ["keepalive", "confirm"]], ids=" ".join)
+def test_a_state_directory_that_is_none(words: list[str]) -> None:
+    folder().touch()
+    shown = ctl(*words)
+    assert re.fullmatch(rf"ksshctl: KSSH_STATE_DIR={folder()}: expected a directory[^\n]*\n", shown.stderr)
+    assert (shown.stdout, shown.returncode) == ("", 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "status"),
+    [
+        ("ksshctl", ["--help"], 1),
+        ("ksshctl", ["status", "--help"], 1),
+        ("ksshctl", ["--version"], 1),
+        ("ksshctl", ["status"], 1),
+        ("ksshctl", ["status", "--json"], 1),
+        ("ksshctl", ["status", "--watch"], 1),
+        ("ksshctl", ["doctor", "--config", "/dev/null"], 1),
+        ("kssh", ["--help"], 255),
+        ("kssh", ["--version"], 255),
+    ],
+)
+def test_output_that_cannot_be_written_is_one_line(name: str, words: list[str], status: int) -> None:
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run([program(name), *words], stdout=full, stderr=-1, text=True, check=False)
+    assert done.stderr == f"{name}: cannot write: No space left on device\n"
+    assert done.returncode == status
+
+
+def test_output_that_is_not_buffered_and_cannot_be_written_is_one_line() -> None:
+    with open("/dev/full", "wb") as full:
+        env = {**os.environ, "PYTHONUNBUFFERED": "1"}
+        words = [program("ksshctl"), "status"]
+        done = subprocess.run(words, stdout=full, stderr=-1, text=True, check=False, env=env)
+    assert done.stderr == "ksshctl: cannot write: No space left on device\n"
+    assert done.returncode == 1
+
+
+@pytest.mark.parametrize("name", ["kssh", "ksshctl"])
+def test_a_pipe_that_nobody_reads_is_no_matter(name: str) -> None:
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    done = subprocess.run([program(name), "--help"], stdout=write_end, stderr=-1, text=True, check=False)
+    os.close(write_end)
+    assert done.stderr == ""
 
 
 def test_root_sees_the_links_of_another_user_as_that_user(tmp_path: Path) -> None:

@@ -179,12 +179,12 @@ def test_a_dry_run_shows_the_difference_and_writes_nothing(folder: Path) -> None
         (["--interval", "99999999999999"], 2),
         (["--count-max", "0"], 2),
         (["--server"], 2),
-        (["--host", ""], 1),
-        (["--host", "!a"], 1),
-        (["--host", 'a"b'], 1),
-        (["--host", "a\nHost b"], 1),
-        (["--host", "\x1b[31m"], 1),
-        (["--confirm-within", "5"], 1),
+        (["--host", ""], 2),
+        (["--host", "!a"], 2),
+        (["--host", 'a"b'], 2),
+        (["--host", "a\nHost b"], 2),
+        (["--host", "\x1b[31m"], 2),
+        (["--confirm-within", "5"], 2),
     ],
 )
 def test_bad_input_is_one_line_and_nothing_is_written(words: list[str], status: int, folder: Path) -> None:
@@ -198,6 +198,16 @@ def test_bad_input_is_one_line_and_nothing_is_written(words: list[str], status: 
     assert done.stderr.count("\n") == 1
     assert "\x1b" not in done.stderr
     assert tree(folder) == before
+
+
+@pytest.mark.parametrize(
+    "words", [["set", "--server", "--host", "a"], ["show", "--server", "--sshd", "/nonexist"]], ids=" ".join
+)
+def test_a_command_line_that_cannot_be_used_is_usage(words: list[str], folder: Path) -> None:
+    config = folder / "sshd_config"
+    config.write_text("")
+    done = keepalive(*words, "--config", config)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
 
 
 @pytest.mark.parametrize(
