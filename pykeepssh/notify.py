@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+import stat
 import syslog
 import time
 from collections.abc import Callable, Mapping
@@ -48,6 +49,7 @@ class Log:
         self._level = LEVELS[level]
         self._on_terminal = on_terminal
         self._file: int | None = None
+        self._path = os.path.abspath(path)  # -f changes the directory
         self._syslog = False
         self.detached = False
         if path:
@@ -66,6 +68,7 @@ class Log:
         if self._on_terminal is not None and not self.detached and not shown:
             self._on_terminal(text)
         if self._file is not None:
+            self._follow(self._file)
             stamp = time.strftime("%Y-%m-%dT%H:%M:%S%z")
             _write(self._file, f"{stamp} kssh[{os.getpid()}]: {text}\n")
         elif self._on_terminal is None or self.detached:
@@ -73,6 +76,25 @@ class Log:
                 self._to_syslog(level, text)
             else:
                 _write(2, f"kssh: {text}\n")
+
+    def _follow(self, present: int) -> None:
+        """Open the file anew if it was renamed or removed, as logrotate(8) does; else stay with it."""
+        # Descriptors have names there, and may mean something else by now.
+        if self._path.startswith(("/dev/", "/proc/")):
+            return
+        try:
+            there = os.stat(self._path)
+            if os.path.samestat(there, os.fstat(present)) or not stat.S_ISREG(there.st_mode):
+                return
+        except FileNotFoundError:
+            pass
+        except OSError:
+            return
+        try:
+            self._file = open_log(self._path)
+        except OSError:
+            return  # the old one is better than none
+        os.close(present)
 
     def _to_syslog(self, level: int, text: str) -> None:
         if not self._syslog:

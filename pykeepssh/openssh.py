@@ -11,6 +11,7 @@ import os
 import pwd
 import re
 import shutil
+import stat
 import subprocess
 
 from . import sshconfig
@@ -80,6 +81,16 @@ def read(path: str) -> bytes | None:
             return file.read()
     except OSError:
         return None
+
+
+def check_file(path: str) -> None:
+    """Raise KsshError if something else than a file is to be read: it could last for ever."""
+    try:
+        found = os.stat(path)
+    except OSError as error:
+        raise KsshError(f"{printable(path)}: {error.strerror}") from error
+    if not stat.S_ISREG(found.st_mode) and found.st_rdev != os.stat(os.devnull).st_rdev:
+        raise KsshError(f"{printable(path)}: not a regular file")
 
 
 def _expand(argument: bytes, folder: str) -> list[str]:

@@ -77,8 +77,11 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Examine and report; return the exit status."""
     for path in (arguments.config, arguments.sshd_config):
-        if path is not None and not os.access(path, os.R_OK):
+        if path is None:
+            continue
+        if not os.access(path, os.R_OK):
             raise KsshError(f"{printable(path)}: cannot be read")
+        openssh.check_file(path)
     findings: list[Finding] = []
     unseen: list[str] = []
     if arguments.config is not None or arguments.sshd_config is None:

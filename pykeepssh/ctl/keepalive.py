@@ -137,6 +137,8 @@ class _Change:
         self.arguments = arguments
         self.setting = arguments.action == "set"
         self.main = main
+        if os.path.exists(main):
+            openssh.check_file(main)
         self.target = main
         self.wanted: dict[str, str] = {}
 
@@ -351,8 +353,7 @@ class _Server(_Change):
     def refusal(self, config: str) -> str | None:
         why = openssh.sshd_refuses(self._sshd, config)
         if why is not None:
-            root = " (only root can read its keys)" if "hostkeys" in why and os.geteuid() != 0 else ""
-            return f"sshd: {why}{root}"
+            return f"sshd: {_explained(why)}"
         try:
             values = openssh.sshd_values(self._sshd, config) if self.wanted else {}
         except KsshError as error:
@@ -421,6 +422,11 @@ class _Server(_Change):
         listener = sshserver.listener_for(self.main, values.get("pidfile", ["none"])[0])
         if listener is not None:
             _restore(listener, values)
+
+
+def _explained(why: str) -> str:
+    """Return what sshd says, and what it does not say to an ordinary user."""
+    return f"{why} (only root can read its keys)" if "hostkeys" in why and os.geteuid() != 0 else why
 
 
 def _restore(listener: sshserver.Listener, values: dict[str, list[str]]) -> None:
@@ -499,8 +505,10 @@ def _client_in_force(arguments: argparse.Namespace) -> dict[str, Any]:
         config = openssh.SYSTEM_CONFIG
     if arguments.scope == "user" and config is None:
         config = openssh.user_config()
-    if config is not None and not os.path.exists(config):
-        raise KsshError(f"{printable(config)}: no such file")
+    if config is not None:
+        if not os.path.exists(config):
+            raise KsshError(f"{printable(config)}: no such file")
+        openssh.check_file(config)
     ssh = program.find(os.environ.get("KSSH_SSH", ""), os.environ)
     client = openssh.Client(ssh, arguments.host or ANY_HOST, config)
     told: dict[str, Any] = {}
@@ -520,12 +528,14 @@ def _server_in_force(arguments: argparse.Namespace, required: bool) -> dict[str,
                 "there is no sshd in PATH" if sshd is None else f"{printable(config)}: no such file"
             )
         return None
+    openssh.check_file(config)
     try:
         values = openssh.sshd_values(sshd, config, arguments.connection)
     except KsshError as error:
+        why = _explained(str(error))
         if required:
-            raise KsshError(f"sshd: {error}") from error
-        return {"error": str(error)}
+            raise KsshError(f"sshd: {why}") from error
+        return {"error": why}
     settings = openssh.server_settings(config)
     told: dict[str, Any] = {}
     for word in (*sshconfig.SERVER, "TCPKeepAlive"):

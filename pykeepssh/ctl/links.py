@@ -60,7 +60,11 @@ def add_parser(subparsers: Any) -> None:
     _add(subparsers, "restart", "end ssh and start it again, or start it now where it waits", "+")
     _add(subparsers, "retry", "start ssh now where it waits; leave alone what is up", "+")
     wait = _add(subparsers, "wait", "wait until a link is up, also one that is still to come", 1)
-    wait.add_argument("--timeout", type=seconds, default=None, metavar="S", help="give up then: status 3")
+    wait.description = (
+        "Wait until a link is up, also one that is still to come.  Exit status: 0 if it is; when the time is "
+        "over, 3 if it is not, 4 if there is no such link."
+    )
+    wait.add_argument("--timeout", type=seconds, default=None, metavar="S", help="give up then")
 
 
 def _add(subparsers: Any, verb: str, summary: str, count: str | int) -> argparse.ArgumentParser:
@@ -258,7 +262,8 @@ def _each(arguments: argparse.Namespace) -> int:
             link = found.find(word)
             links[link.name] = link
         except Unknown as error:
-            complain(str(error))
+            resting = _resting(found, word)
+            complain(str(error) if resting is None else f"{printable(resting)}: not running")
             worst = UNKNOWN
     deeds: dict[str, Callable[[Link], Callable[[], str | None]]] = {
         "stop": _stop,
@@ -283,6 +288,15 @@ def _each(arguments: argparse.Namespace) -> int:
         else:
             _print([f"{printable(link.name)}: {said}"])
     return worst
+
+
+def _resting(found: State, word: str) -> str | None:
+    """Return the name of the tunnel that a word means and that does not run, None if there is none."""
+    try:
+        name = found.find_history(word)
+    except Unknown:
+        return None
+    return None if name in found.links else name
 
 
 def _until(done: Callable[[], str | None], deadline: float) -> str | None:

@@ -21,7 +21,7 @@ import pytest
 
 from harness import POLL_S, Terminal, alive, fake_ssh, need, need_root, program, wait_for
 from links import LOSE, REFUSE, SESSION, STAY, Kssh, lines_of, records, with_fake
-from pykeepssh import statefile
+from pykeepssh import notify, statefile
 from pykeepssh.ctl.main import VERBS
 
 UP = SESSION + STAY
@@ -412,6 +412,14 @@ def test_stop_stops_what_it_knows_and_says_what_it_does_not(tmp_path: Path) -> N
         assert kssh.wait() == -signal.SIGTERM
 
 
+@pytest.mark.parametrize("verb", ["stop", "restart", "retry"])
+def test_a_tunnel_that_ran_is_known_as_not_running(tmp_path: Path, verb: str) -> None:
+    with up(tmp_path, "alice"):
+        ctl("stop", "alice")
+    shown = ctl(verb, "alice")
+    assert (shown.stdout, shown.stderr, shown.returncode) == ("", "ksshctl: alice: not running\n", 4)
+
+
 def test_stop_does_not_wait_for_ever(tmp_path: Path) -> None:
     with up(tmp_path, "alice") as kssh:
         kssh.send(signal.SIGSTOP)
@@ -575,6 +583,31 @@ def test_the_log_of_a_link_with_a_logfile_is_that_file(tmp_path: Path) -> None:
     with waiting(tmp_path, "bob", f"{DIES}{REFUSE}", KSSH_LOGFILE=str(log)):
         shown = ctl("log", "bob").stdout.splitlines()
         assert shown and lines_of(log)[: len(shown)] == shown
+
+
+def test_a_logfile_that_was_rotated_is_opened_anew(tmp_path: Path) -> None:
+    log, old = tmp_path / "kssh.log", tmp_path / "kssh.log.1"
+    with up(tmp_path, "bob", KSSH_LOGFILE=str(log)):
+        log.rename(old)
+        before = lines_of(old)
+        ctl("restart", "bob")
+        wait_for(lambda: log.exists() and any("up again" in line for line in lines_of(log)))
+        assert lines_of(old) == before
+        assert log.stat().st_mode & 0o777 == 0o600
+        log.unlink()
+        os.mkfifo(log)  # nobody reads it
+        ctl("restart", "bob")
+        reaches("bob", "UP")
+
+
+def test_a_log_goes_on_where_its_file_cannot_be_opened_anew(tmp_path: Path) -> None:
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    log = notify.Log("INFO", str(folder / "log"), None)
+    folder.rename(tmp_path / "moved")
+    log.write(notify.INFO, "still here")
+    log.close()
+    assert lines_of(tmp_path / "moved" / "log")[-1].endswith("still here")
 
 
 @contextmanager

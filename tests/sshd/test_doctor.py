@@ -368,6 +368,16 @@ def test_included_files_are_named_themselves(tmp_path: Path) -> None:
     assert (finding["code"], finding["file"], finding["line"]) == ("no-interval", str(more), 2)
 
 
+@pytest.mark.parametrize("option", ["--config", "--sshd-config"])
+def test_what_is_no_file_is_an_error_at_once(option: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    for path in (tmp_path / "fifo", tmp_path, "/dev/zero"):
+        done = doctor(option, path)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr == f"ksshctl: {path}: not a regular file\n"
+    assert doctor(option, "/dev/null").stderr == ""
+
+
 def test_a_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     for option in ("--config", "--sshd-config"):
         done = doctor(option, tmp_path / "none")

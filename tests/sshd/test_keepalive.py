@@ -89,6 +89,22 @@ def test_show_tells_value_place_and_arithmetic(folder: Path) -> None:
     assert told["noticed_after_s"] == 80
 
 
+@pytest.mark.parametrize(
+    "words",
+    [["show"], ["show", "--server"], ["set", "--server", "--dry-run"], ["unset", "--user"]],
+    ids=" ".join,
+)
+def test_what_is_no_file_is_refused_at_once(words: list[str], folder: Path) -> None:
+    os.mkfifo(folder / "config")
+    done = keepalive(*words, "--config", folder / "config")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"ksshctl: {folder}/config: not a regular file\n"
+
+
+def test_dev_null_can_be_shown() -> None:
+    assert keepalive("show", "--user", "--config", "/dev/null").returncode == 0
+
+
 def test_set_and_unset_leave_the_bytes_as_they_were(folder: Path) -> None:
     config = folder / "config"
     before = b"Host a\n  ServerAliveInterval 5\n\nHost *\n  # mine\n  ServerAliveInterval 300"
