@@ -433,3 +433,98 @@ def test_five_reconnects_through_a_real_network_leave_nothing_behind(sshd: Sshd,
         assert process.num_fds() == descriptors
         assert [child.status() for child in process.children()].count(psutil.STATUS_ZOMBIE) == 0
         tunnel.stop()
+
+
+# What a knock must not do, and what else a lost tunnel meets.
+
+HEALTHY_S = 10.5  # what a session lasts that counts as one
+
+
+def behind_a_jump_host(sshd: Sshd, path: Path, port: int, jump: str = "") -> Path:
+    """Write an ssh_config whose host "t" is at a port, behind an sshd as jump host; jump: more for that."""
+    path.write_text(
+        f"Host jump\nPort {sshd.port}\n{jump}\nHost t\nPort {port}\nProxyJump jump\n"
+        + sshd.config.read_text().replace("Host t\n", "Host *\n")
+    )
+    return path
+
+
+def test_a_start_that_takes_its_time_is_not_ended_by_a_knock(sshd: Sshd) -> None:
+    port = free_port()
+    config = sshd.directory / "slow_config"
+    config.write_text('Match exec "sleep 1"\n  ServerAliveCountMax 2\nHost *\n' + sshd.config.read_text())
+    forward = f"127.0.0.1:{port}:127.0.0.1:{sshd.port}"
+    with Kssh(["-F", config, "-N", "-L", forward, "t"]) as kssh:
+        wait_for(lambda: greets(port))
+        time.sleep(HEALTHY_S)  # only then the next start follows at once, beside a knock
+        sshd.kill_sessions()
+        kssh.says("again")
+        assert kssh.said.count("retry") == 1, kssh.said
+        assert greets(port)
+        kssh.stop()
+
+
+def test_a_jump_host_is_not_logged_in_to_at_the_pace_of_knocks(
+    sshd: Sshd, relay: Relay, tmp_path: Path
+) -> None:
+    port = free_port()
+    config = behind_a_jump_host(sshd, tmp_path / "config", relay.port)
+    forward = f"127.0.0.1:{port}:127.0.0.1:{sshd.port}"
+    with Kssh(["-F", config, "-N", "-L", forward, "t"], {"KSSH_BACKOFF_MAX": "3600"}) as kssh:
+        wait_for(lambda: greets(port))
+        time.sleep(HEALTHY_S)
+        relay.refuse()
+        relay.reset()
+        wait_for(lambda: "retry 2" in kssh.said)
+        time.sleep(8)
+        assert kssh.said.count("retry") <= 8, kssh.said  # knocks would make it sixteen
+        kssh.stop()
+
+
+def test_the_socket_of_a_lost_session_is_taken_over(sshd: Sshd, tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    words = ["-F", sshd.config, "-N", "-L", f"{path}:127.0.0.1:{sshd.port}", "t"]
+
+    def is_up() -> bool:
+        with socket.socket(socket.AF_UNIX) as client:
+            try:
+                client.connect(str(path))
+            except OSError:
+                return False
+            return client.recv(4) == b"SSH-"
+
+    with Kssh(words, quick()) as kssh:
+        wait_for(is_up)
+        sshd.kill_sessions()
+        kssh.says("again")
+        wait_for(is_up)
+        kssh.stop()
+    path.unlink(missing_ok=True)
+    path.touch()
+    assert run_kssh(words).returncode == 255  # what is there at the first start is not ours
+    assert path.exists()
+
+
+@pytest.mark.parametrize("what", ["key", "host key"])
+def test_a_jump_host_that_will_not_have_us_ends_it(sshd: Sshd, tmp_path: Path, what: str) -> None:
+    jump = "PubkeyAuthentication no" if what == "key" else "UserKnownHostsFile /dev/null"
+    config = behind_a_jump_host(sshd, tmp_path / "config", sshd.port, jump)
+    done = run_kssh(["-F", config, "-N", "-L", f"{free_port()}:127.0.0.1:{sshd.port}", "t"])
+    assert done.returncode == 255
+    assert b"retry" not in done.stderr
+    assert b"giving up" in done.stderr
+
+
+def test_a_full_disk_does_not_keep_a_tunnel_from_starting(sshd: Sshd) -> None:
+    limited = ["sh", "-c", 'trap "" XFSZ; ulimit -f 0; exec "$@"', "sh"]  # no file may get a byte
+    with open(os.devnull, "wb") as null, Tunnel(sshd, before=limited, stderr=null) as tunnel:
+        tunnel.is_up()
+        tunnel.stop()
+
+
+def test_a_background_start_that_is_killed_leaves_nobody_behind(sshd: Sshd, relay: Relay) -> None:
+    relay.refuse()
+    with Tunnel(sshd, "-f", through=relay.port, env=quick()) as tunnel:
+        wait_for(lambda: len(background()) == 2)
+        tunnel.process.kill()
+        wait_for(lambda: not background())

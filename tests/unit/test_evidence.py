@@ -613,3 +613,22 @@ def test_no_row_of_the_tables_is_without_an_example(row: int) -> None:
             if first is compiled[row][0]:
                 return
     pytest.fail(f"no line reaches {ROWS[row][0]!r}")
+
+
+@pytest.mark.parametrize(
+    ("line", "cause"),
+    [
+        ("me@jump: Permission denied (publickey).", DENIED),
+        ("Host key verification failed.", HOST_KEY),
+        ("Welcome. Permission denied (not really).", None),
+        ("Connection refused", None),
+    ],
+)
+def test_a_jump_host_is_heard(line: str, cause: str | None) -> None:
+    seen = Evidence()
+    seen.feed_jump(line)
+    assert seen.cause == cause
+    seen.feed("Connection closed by UNKNOWN port 65535")
+    assert seen.cause == (cause or UNREACHABLE)
+    seen.feed_jump(line)
+    assert seen.cause == (cause or UNREACHABLE)
