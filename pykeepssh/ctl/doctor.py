@@ -23,6 +23,7 @@ from .keepalive import ANY_HOST, COUNT_MAX, INTERVAL_S, MOST, path_argument, ser
 # well-known ones (AWS 350, Google 600 and 1200, Juniper 1800, Cisco ASA 3600; RFC 5382 asks for 7440).
 SHORTEST_TIMEOUT_S = 240
 _SET = "ksshctl keepalive set"
+_LONG_WHY = f"some firewalls forget an idle connection after {SHORTEST_TIMEOUT_S} s"
 _TCP_WHY = "the kernel asks for the first time after two hours as a rule, when firewalls have long forgotten"
 _FORWARDS = ("localforward", "remoteforward", "dynamicforward")
 _REFUSED = re.compile(r"(/\S.*?):? line (\d+): (.*)")
@@ -202,6 +203,13 @@ def _number(text: str) -> int:
     return sshconfig.seconds(text) or 0
 
 
+def _only_tcp(line: sshconfig.Setting | None, mend: str) -> Iterator[Finding]:
+    """Yield that a line with TCPKeepAlive is all that is relied upon, if there is one."""
+    if line is not None:
+        what = "only TCPKeepAlive is relied upon"
+        yield Finding("tcp-keep-alive-only", line.file, line.number, what, _TCP_WHY, mend)
+
+
 def _refused(said: str, usual: str, check: str, seen: Sequence[Finding]) -> Iterator[Finding]:
     """Yield what a program says against its file, unless that is explained already."""
     told = [match for match in map(_REFUSED.match, said.split("; ")) if match]
@@ -343,21 +351,10 @@ class _Client:
                 "ssh sends nothing while idle: firewalls forget the connection, a dead one hangs for ever",
                 self._mend_value(source),
             )
-            tcp = client.source("TCPKeepAlive")
-            if tcp is not None and client.value("TCPKeepAlive") == "yes":
-                yield Finding(
-                    "tcp-keep-alive-only",
-                    tcp.file,
-                    tcp.number,
-                    "only TCPKeepAlive is relied upon",
-                    _TCP_WHY,
-                    self._mend_value(source),
-                )
+            if client.value("TCPKeepAlive") == "yes":
+                yield from _only_tcp(client.source("TCPKeepAlive"), self._mend_value(source))
             return
-        limit, why = (
-            SHORTEST_TIMEOUT_S,
-            f"some firewalls forget an idle connection after {SHORTEST_TIMEOUT_S} s",
-        )
+        limit, why = SHORTEST_TIMEOUT_S, _LONG_WHY
         known = self._measured(client)
         if known is not None:
             limit, why = known + 1, f"ksshctl probe measured this path and recommends {known} s"
@@ -383,7 +380,7 @@ class _Client:
                 setting.file,
                 setting.number,
                 f"ServerAliveInterval {interval} is too long",
-                f"some firewalls forget an idle connection after {SHORTEST_TIMEOUT_S} s",
+                _LONG_WHY,
                 mend,
             )
 
@@ -556,22 +553,14 @@ def _server_values(
             "sshd never learns that a client is gone: its session stays, and the port of its -R stays taken",
             mend,
         )
-        tcp = next(_words(settings, "TCPKeepAlive"), None)
-        if tcp is not None and value("TCPKeepAlive") == "yes":
-            yield Finding(
-                "tcp-keep-alive-only",
-                tcp.file,
-                tcp.number,
-                "only TCPKeepAlive is relied upon",
-                _TCP_WHY,
-                mend,
-            )
+        if value("TCPKeepAlive") == "yes":
+            yield from _only_tcp(next(_words(settings, "TCPKeepAlive"), None), mend)
     elif interval.number >= SHORTEST_TIMEOUT_S:
         yield Finding(
             "interval-too-long",
             *at(interval),
             f"ClientAliveInterval {interval.number} is too long",
-            f"some firewalls forget an idle connection after {SHORTEST_TIMEOUT_S} s",
+            _LONG_WHY,
             mend,
         )
     if value("ClientAliveCountMax") == "0":
