@@ -86,6 +86,7 @@ class Evidence:
     forward_fatal    "remote" or "local" if ssh ended itself over a forward
     command_ended    the remote command ended by itself: exit-status or exit-signal was received,
                      or the shared master handed its status on
+    pty_refused      the server gave the session no terminal
     session_refused  the server would not open the session or run the request, or connect for -W
     shared           this ssh is a client of a shared master
     asked_to_end     a master was told to end ("ssh -O exit"), or one without a session of its own to
@@ -108,6 +109,7 @@ class Evidence:
         "local_held",
         "local_up",
         "phase",
+        "pty_refused",
         "remote_refused",
         "remote_up",
         "session_refused",
@@ -126,6 +128,7 @@ class Evidence:
         self.local_held: list[str] = []
         self.forward_fatal: str | None = None
         self.command_ended = False
+        self.pty_refused = False
         self.session_refused = False
         self.shared = False
         self.asked_to_end = False
@@ -340,6 +343,7 @@ _PLAIN_ROWS: tuple[_Row, ...] = (
     (r"(?:\w+: )?cannot bind to path (.*): Address already in use$", _path_held),
     (r"Could not request local forwarding\.", _local_failed),
     (r"channel (\d+): open failed: ", _own("session_refused")),
+    (r"PTY allocation request failed on channel (\d+)", _own("pty_refused")),
     (r"(?:shell|exec|subsystem) request failed on channel (\d+)", _own("session_refused")),
     (r"[Ss]tdio forwarding (?:request )?failed", _fact("session_refused")),
     (r"Host key verification failed\.", _failed(HOST_KEY)),

@@ -127,8 +127,8 @@ def outcome(ended: Exit, seen: Evidence | None, rules: Rules, left: bool, sessio
         # "ssh -N" ends with 0 on SIGTERM; through a shared master it ends with 0 at once.
         stopped = rules.kind == TUNNEL and seen.phase == SESSION and not seen.shared
         return LOST if stopped else FINISHED
-    if seen.session_refused:
-        return REFUSED_SETUP
+    if seen.session_refused or (seen.pty_refused and (session_s or 0.0) < HEALTHY_S):
+        return REFUSED_SETUP  # with "-tt" ssh itself ends a session that gets no terminal
     if seen.phase == SESSION:
         return LOST
     return _outcome_before_session(seen)

@@ -112,6 +112,7 @@ FACTS: dict[str, dict[str, object]] = {
     "-W refused": {"phase": SESSION, "session_refused": True},
     "subsystem refused": {"phase": SESSION, "session_refused": True},
     "session refused": {"phase": SESSION, "session_refused": True},
+    "terminal refused": {"phase": SESSION, "pty_refused": True},
     "through a master": {"phase": SESSION, "shared": True, "command_ended": True},
     "tunnel through a master": {"phase": SESSION, "shared": True, "command_ended": True},
     # A master says nothing of a signal: it cannot be told from a master that is gone.
@@ -131,6 +132,7 @@ FACTS: dict[str, dict[str, object]] = {
     "tunnel, master told to end, at DEBUG2": {"phase": SESSION, "asked_to_end": True},
     "master that persists, and its first client": {"phase": SESSION, "shared": True, "command_ended": True},
     "quiet: exit status 3": SESSION_ENDED,
+    "quiet: terminal refused": {"phase": SESSION, "pty_refused": True},
     "quiet: connection refused": {"phase": CONNECTING, "cause": UNREACHABLE},
     "quiet: key not accepted": {"phase": CONNECTED, "cause": DENIED},
     "quiet: host key changed": {"phase": CONNECTED, "cause": HOST_KEY},
@@ -245,7 +247,7 @@ OTHER_VERSIONS: dict[str, tuple[list[str], dict[str, object]]] = {
             "debug1: Entering interactive session.",
             "PTY allocation request failed on channel 0",
         ],
-        {"phase": SESSION},
+        {"phase": SESSION, "pty_refused": True},
     ),
     "7.4: local port held": (
         [

@@ -614,6 +614,7 @@ FOUND = st.one_of(
         command_ended=st.booleans(),
         asked_to_end=st.booleans(),
         session_refused=st.booleans(),
+        pty_refused=st.booleans(),
         shared=st.booleans(),
         timed_out=st.booleans(),
         killed_by=st.sampled_from([None, 1, 15]),

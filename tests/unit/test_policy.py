@@ -114,6 +114,7 @@ ENDINGS: dict[str, tuple[str, Exit, Evidence, str]] = {
     ),
     "reset in a session": (TUNNEL, FAILED, seen(phase=SESSION, cause=evidence.UNREACHABLE), LOST),
     "the session is refused": (SHELL, FAILED, seen(phase=SESSION, session_refused=True), REFUSED_SETUP),
+    "the terminal is refused": (SHELL, FAILED, seen(phase=SESSION, pty_refused=True), REFUSED_SETUP),
     "a remote port is held": (
         TUNNEL,
         FAILED,
@@ -169,6 +170,12 @@ WITHOUT_LOG: dict[str, tuple[str, Exit, float | None, str]] = {
     "a tunnel that fails late": (TUNNEL, FAILED, 10.0, LOST),
     "a tunnel with a status of its own": (TUNNEL, Exit(2), None, FINISHED),
 }
+
+
+def test_a_session_that_went_on_without_a_terminal_can_be_lost() -> None:
+    found = seen(phase=SESSION, pty_refused=True)
+    lasted = policy.HEALTHY_S
+    assert policy.outcome(FAILED, found, rules(SHELL), left=False, session_s=lasted) == LOST
 
 
 @pytest.mark.parametrize("name", WITHOUT_LOG)
