@@ -9,6 +9,7 @@ import contextlib
 import fcntl
 import os
 import signal
+import sys
 import termios
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -20,6 +21,10 @@ from .errors import KsshError, printable
 from .outcomes import Exit
 
 _PR_SET_PDEATHSIG = 1  # prctl(2), Linux
+_F_SETPIPE_SZ = 1031  # fcntl(2), Linux; the module knows it from Python 3.10 on
+# Measured with output as fast as it comes (tests/bench/terminal.py): 64 kB, which a pipe has by
+# itself, 0.82 of plain ssh's throughput; 256 kB 0.92; 1 MB no more.
+PIPE_BYTES = 1 << 18
 
 
 @contextlib.contextmanager
@@ -83,7 +88,7 @@ class _Pty(PtyProcess):  # type: ignore[misc]
 
 
 class _Spawn(pexpect.spawn):  # type: ignore[type-arg]
-    """pexpect.spawn that hands one more descriptor down, for a standard error kept apart."""
+    """pexpect.spawn that hands more descriptors down, for output that does not go through the pty."""
 
     pass_fds: tuple[int, ...] = ()
 
@@ -94,8 +99,9 @@ class _Spawn(pexpect.spawn):  # type: ignore[type-arg]
 class PtyChild:
     """ssh on a pty of its own: its controlling terminal, so that it goes when kssh goes.
 
-    fd   the pty's master, non-blocking
-    pid  ssh's process id
+    fd    the pty's master, non-blocking
+    pipe  where the session's output comes, non-blocking, or None if it comes through the pty too
+    pid   ssh's process id
     """
 
     def __init__(
@@ -106,12 +112,18 @@ class PtyChild:
         modes: list[Any] | None,
         size: bytes | None,
         stderr_fd: int | None,
+        piped: bool = False,
     ) -> None:
         """Start ssh.
 
         modes      termios attributes that the pty has before ssh begins, or None
         size       struct winsize (ioctl_tty(2)) that it has then, or None
         stderr_fd  descriptor for ssh's standard error, or None for the pty
+        piped      ssh's standard output is a pipe of PIPE_BYTES
+
+        A pty takes 8 kB and hands over 4 at a time, by a thread of the kernel's.  ssh never asks
+        whether its standard output is a terminal (7.4 to 10.0), only the other two and /dev/tty, and
+        writes there what the server sends and nothing of its own.
 
         Raises KsshError if ssh cannot be run.
         """
@@ -121,26 +133,28 @@ class PtyChild:
                 termios.tcsetattr(0, termios.TCSANOW, modes)
             if size is not None:
                 fcntl.ioctl(0, termios.TIOCSWINSZ, size)
-            if stderr_high is not None:
-                os.dup2(stderr_high, 2)
+            for fd, ours in replaced.items():
+                os.dup2(ours, fd)
             _prepare(mask, keep_hangup=False)
 
-        spawn_class: Any = _Spawn
-        stderr_high: int | None = None
+        replaced: dict[int, int] = {}  # ssh's descriptor: which of ours it is
+        self.pipe: int | None = None
         try:
-            if stderr_fd is not None:
-                # Clear of 0 to 2, which are the pty before prepare() runs.
-                stderr_high = fcntl.fcntl(stderr_fd, fcntl.F_DUPFD_CLOEXEC, 3)
-                spawn_class = type("Spawn", (_Spawn,), {"pass_fds": (stderr_high,)})
             with _closed_on_failure(), _signals_held() as mask:
+                if stderr_fd is not None:
+                    replaced[2] = _clear_of_the_pty(stderr_fd)
+                if piped:
+                    self.pipe, end = _wide_pipe()
+                    replaced[1] = _clear_of_the_pty(end)
+                    os.close(end)
+                spawn_class: Any = type("Spawn", (_Spawn,), {"pass_fds": tuple(replaced.values())})
                 self._process = spawn_class(
                     path, list(words), env=environment, preexec_fn=prepare, timeout=None
                 )
+                for ours in replaced.values():
+                    os.close(ours)
         except (pexpect.ExceptionPexpect, OSError) as error:
             raise KsshError(f"cannot run {printable(path)}: {printable(str(error))}") from error
-        finally:
-            if stderr_high is not None:
-                os.close(stderr_high)
         self.pid: int = self._process.pid
         self.fd: int = self._process.child_fd
         os.set_blocking(self.fd, False)
@@ -170,21 +184,29 @@ class PtyChild:
 
     def abandon(self) -> None:
         """Let go of ssh without ending it: another process holds its pty."""
+        self._close_pipe()
         self._process.ptyproc.closed = True  # or it would end ssh when it is collected
         self._process.closed = True
         self._process.ptyproc.fileobj.close()
 
     def close(self) -> None:
-        """Close the pty."""
+        """Close the pty, and the pipe."""
+        self._close_pipe()
         self._process.ptyproc.delayafterclose = 0  # it would sleep for 0.1 s
         self._process.delayafterclose = 0
         self._process.close(force=False)
+
+    def _close_pipe(self) -> None:
+        if self.pipe is not None:
+            os.close(self.pipe)
+            self.pipe = None
 
 
 class PlainChild:
     """ssh on kssh's own descriptors 0 to 2, for a stream that KSSH_RESTART=always supervises."""
 
     fd = None
+    pipe = None
 
     def __init__(self, path: str, words: Sequence[str], environment: dict[bytes, bytes]) -> None:
         """Start ssh.  Raises KsshError if it cannot be run."""
@@ -229,6 +251,21 @@ class PlainChild:
 
     def close(self) -> None:
         """Do nothing: there is nothing to close."""
+
+
+def _wide_pipe() -> tuple[int, int]:
+    """Return the ends of a pipe that holds PIPE_BYTES where the system lets it; reading does not block."""
+    read, write = os.pipe()
+    os.set_blocking(read, False)
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):  # the user has too many pages in pipes
+            fcntl.fcntl(write, _F_SETPIPE_SZ, PIPE_BYTES)
+    return read, write
+
+
+def _clear_of_the_pty(fd: int) -> int:
+    """Return a copy of a descriptor above 0 to 2, which are the pty before prepare() runs."""
+    return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
 
 
 def _send_signal(pid: int, signum: int) -> None:

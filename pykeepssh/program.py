@@ -48,7 +48,7 @@ def find(wanted: str, environment: Mapping[str, str]) -> str:
         return _wanted(wanted, environment)
     for path in _candidates("ssh", environment):
         # A script in our place is left out once it has led back to us.
-        if _is_program(path) and not _calls_kssh(path) and not (depth and _is_script(path)):
+        if _is_program(path) and not _calls_kssh(path) and not (depth and is_script(path)):
             return path
     raise KsshError("there is no ssh program in PATH; install OpenSSH's client or set KSSH_SSH")
 
@@ -91,18 +91,19 @@ def _head(path: str, size: int) -> bytes:
         os.close(fd)
 
 
-def _is_script(path: str) -> bool:
+def is_script(path: str) -> bool:
+    """Tell whether a program is a script for an interpreter."""
     return _head(path, 2) == b"#!"
 
 
 def _is_kssh(path: str) -> bool:
     """Tell whether a program is kssh: a script of Python's that imports this package."""
-    return _is_script(path) and b"pykeepssh" in _head(path, _SCRIPT_BYTES)
+    return is_script(path) and b"pykeepssh" in _head(path, _SCRIPT_BYTES)
 
 
 def _calls_kssh(path: str) -> bool:
     """Tell whether a program is kssh or a script with kssh as a command in it."""
-    if not _is_script(path):
+    if not is_script(path):
         return False
     if _is_kssh(path):
         return True
@@ -125,7 +126,7 @@ def environment_for(path: str, inherited: Mapping[bytes, bytes]) -> dict[bytes, 
             del environment[b"LC_CTYPE"]
         else:
             environment[b"LC_CTYPE"] = given
-    if _is_script(path):
+    if is_script(path):
         depth = environment.get(NESTING.encode(), b"0")
         environment[NESTING.encode()] = b"%d" % (int(depth) + 1 if depth.isdigit() else 1)
     else:

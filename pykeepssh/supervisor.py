@@ -34,7 +34,7 @@ from . import (
     terminal,
     wording,
 )
-from .child import PlainChild, PtyChild
+from .child import PIPE_BYTES, PlainChild, PtyChild
 from .console import QUIT, RETRY_NOW, SUSPEND, Console
 from .errors import STATUS, KsshError, printable
 from .evidence import (
@@ -137,6 +137,8 @@ class Run:
         self.escapes = escapes.Escapes(escape)
         self.to_ssh = terminal.Flow()
         self.readable = True  # somebody still has the pty open
+        self.piping = child.pipe is not None  # and the pipe
+        self.printed = False  # something came through it
         self.started = time.monotonic()
         self.left = False
         self.connected = False
@@ -210,6 +212,10 @@ class Supervisor:
         self._screen: terminal.Screen | None = None
         self._console: Console | None = None  # only where the session is on the terminal
         self._stderr_fd = self._separate_stderr(plan)
+        # Not where another program than ssh may ask whether its output goes to a terminal, nor where a
+        # master that nobody hears says that the session got none.
+        local_commands = planning.first_value(configuration, "permitlocalcommand", "yes") != "no"
+        self._pipes = not (shares or local_commands or program.is_script(path))
         self._channel_told = False
         self._ssh_lines: notify.SshLines | None = None
         self._hook = notify.Hook(settings.hook)
@@ -405,8 +411,11 @@ class Supervisor:
                 self._loop.watch(fd_in, reads * READ, self._terminal_ready)
                 self._loop.watch(fd_out, writes * WRITE, self._terminal_ready)
         if run is not None and run.child.fd is not None:
-            reads = run.readable and (self._screen is None or not len(self._screen.flow))
-            self._loop.watch(run.child.fd, reads * READ | (len(run.to_ssh) > 0) * WRITE, self._pty_ready)
+            takes = self._screen is None or not len(self._screen.flow)
+            writes = len(run.to_ssh) > 0
+            self._loop.watch(run.child.fd, (takes and run.readable) * READ | writes * WRITE, self._ssh_ready)
+            if run.child.pipe is not None:
+                self._loop.watch(run.child.pipe, (takes and run.piping) * READ, self._ssh_ready)
 
     def _terminal_ready(self, events: int) -> None:
         screen = self._screen
@@ -520,7 +529,7 @@ class Supervisor:
         self._drain_to_ssh()
         out = self._screen.terminal.fd_out
         self._screen.terminal.restore()
-        self._loop.forget(run.child.fd)
+        sources = self._let_go(run)
         if run.channel is not None:
             self._loop.forget(run.channel.fd)
             run.channel.close()  # ssh would stop for a log that nobody reads
@@ -531,7 +540,7 @@ class Supervisor:
                 for name in _STOPPING:
                     if callable(signal.getsignal(getattr(signal, name))):
                         signal.signal(getattr(signal, name), signal.SIG_DFL)
-                terminal.pass_on(run.child.fd, out, self._screen.flow)
+                terminal.pass_on(sources, out, self._screen.flow)
             finally:
                 os._exit(0)
         run.child.abandon()
@@ -558,7 +567,7 @@ class Supervisor:
                 channel = None
         words = self._line.with_options(plan.first, plan.last, plan.without)
         try:
-            child = self._start_child(words)
+            child = self._start_child(words, piped=self._pipes and channel is not None)
         except KsshError as error:
             if channel is not None:
                 channel.close()
@@ -576,7 +585,7 @@ class Supervisor:
         if self._console is not None:
             self._console.connecting()
 
-    def _start_child(self, words: Sequence[str]) -> PtyChild | PlainChild:
+    def _start_child(self, words: Sequence[str], piped: bool) -> PtyChild | PlainChild:
         environment = program.environment_for(self._path, os.environb)
         if self._kind == STREAM:
             if self._background:
@@ -591,7 +600,8 @@ class Supervisor:
         if self._screen is None:
             return PtyChild(self._path, words, environment, None, None, None)
         user = self._screen.terminal
-        return PtyChild(self._path, words, environment, user.modes, user.size(), self._stderr_fd)
+        piped = piped and self._kind in _ON_TERMINAL
+        return PtyChild(self._path, words, environment, user.modes, user.size(), self._stderr_fd, piped)
 
     def _open_channel(self) -> sshlog.LogChannel | None:
         try:
@@ -617,14 +627,18 @@ class Supervisor:
 
     def _log_ready(self) -> None:
         run = self._run
-        if run is None or run.channel is None:
+        if run is not None:
+            self._read_log(run)
+            self._follow(run)
+
+    def _read_log(self, run: Run) -> None:
+        if run.channel is None:
             return
         lines, is_open = run.channel.read()
         for line in lines:
             self._take_line(run, line)
         if not is_open and run.evidence.spoke:
             self._loop.forget(run.channel.fd)  # ssh has closed it: nothing more comes
-        self._follow(run)
 
     def _take_line(self, run: Run, line: bytes) -> None:
         text = os.fsdecode(line)
@@ -660,6 +674,8 @@ class Supervisor:
             self._screen.drain()
             self._screen.terminal.restore()  # no prompt follows: Ctrl-C and Ctrl-Z are for kssh again
         if seen.phase == SESSION and not run.session:
+            while not seen.command_ended and self._read_pty(run, follows=False):
+                pass  # said before the session, such as a banner: it comes before the session's output
             run.session = True
             run.left = False  # an interrupt typed before did not end ssh
             self._guard(run)
@@ -668,9 +684,9 @@ class Supervisor:
             run.up = True
             self._dispatch(machine.WentUp())
 
-    def _pty_ready(self, events: int) -> None:
+    def _ssh_ready(self, events: int) -> None:
         run = self._run
-        if run is None or run.child.fd is None:
+        if run is None:
             return
         if events & WRITE:
             self._drain_to_ssh()
@@ -680,22 +696,52 @@ class Supervisor:
     def _read_more(self, run: Run) -> None:
         """Take what ssh printed as long as there is more, and the terminal takes it."""
         for _ in range(_READS_A_TURN):
-            if (self._screen is not None and len(self._screen.flow)) or not self._read_pty(run):
+            if (self._screen is not None and len(self._screen.flow)) or not self._read_ssh(run):
                 return
 
-    def _read_pty(self, run: Run) -> bool:
-        """Take what ssh printed; return whether there was something."""
-        if run.child.fd is None:
+    def _read_ssh(self, run: Run) -> bool:
+        """Take what ssh printed, the oldest first; return whether there was something.
+
+        What ssh itself says comes through the pty: before the session, and when that is over.
+        """
+        return (run.session and self._read_pipe(run)) or self._read_pty(run) or self._read_pipe(run)
+
+    def _read_pipe(self, run: Run) -> bool:
+        """Take some of the session's output; return whether there was something."""
+        if run.child.pipe is None or not run.piping:
+            return False
+        data = terminal.read(run.child.pipe)
+        if data:
+            if not run.printed:
+                run.printed = True
+                self._log_ready()  # ssh has logged that the session begins, and if it got no terminal
+            if run.evidence.pty_refused and self._screen is not None:
+                data = self._screen.terminal.processed(data)
+            if self._console is not None:
+                self._console.answered()
+            self._print(data)
+        run.piping = data != b""
+        return bool(data)
+
+    def _read_pty(self, run: Run, follows: bool = True) -> bool:
+        """Take what came through the pty; return whether there was something."""
+        if run.child.fd is None or not run.readable:
             return False
         data = terminal.read(run.child.fd)
         if data:
-            if not run.session:
-                self._log_ready()  # ssh logs before it prompts: what it logged comes first
-            self._printed(run, data)
-            return True
-        if data == b"":
-            run.readable = False  # every process has closed the pty; SIGCHLD follows
-        return False
+            if run.session:
+                # What came through the pipe before this was printed is there by now.
+                for _ in range(PIPE_BYTES // terminal.CHUNK_BYTES + 1):
+                    if not self._read_pipe(run):
+                        break
+                self._printed(run, data)
+            else:
+                self._read_log(run)  # ssh logs before it prompts: what it logged comes first
+                self._printed(run, data)
+                if follows:
+                    self._follow(run)
+        run.readable = data != b""  # or every process has closed the pty; SIGCHLD follows
+        return bool(data)
 
     def _printed(self, run: Run, data: bytes) -> None:
         if run.evidence.address is None and run.evidence.phase < AUTHENTICATED:
@@ -725,6 +771,13 @@ class Supervisor:
                 with contextlib.suppress(OSError):
                     os.write(2, f"{text}\n".encode("utf-8", "backslashreplace"))
 
+    def _let_go(self, run: Run) -> list[int]:
+        """Watch ssh's output no more; return where it comes."""
+        sources = [fd for fd in (run.child.pipe, run.child.fd) if fd is not None]
+        for fd in sources:
+            self._loop.forget(fd)
+        return sources
+
     def _child_changed(self) -> None:
         self._hook.reap()
         run = self._run
@@ -740,11 +793,12 @@ class Supervisor:
         self._loop.disarm(_OPENED)
         if not run.session:
             self._log_ready()
-        if run.child.fd is not None:
-            self._loop.forget(run.child.fd)
-            while run.readable and terminal.wait_readable(run.child.fd, _PTY_TAIL_S):
-                if not self._read_pty(run):
-                    break
+        self._let_go(run)
+        while self._read_pipe(run):
+            pass
+        while run.child.fd is not None and run.readable and terminal.wait_readable(run.child.fd, _PTY_TAIL_S):
+            if not self._read_pty(run):
+                break
         if run.channel is not None:
             self._log_ready()
             for line in run.channel.rest():

@@ -13,6 +13,7 @@ import select
 import signal
 import struct
 import termios
+from collections.abc import Sequence
 from typing import Any
 
 from . import termmodes
@@ -146,6 +147,11 @@ class Terminal:
         usable = [char if char != b"\0" else b"" for char in chars]
         return usable[0] + usable[1], usable[2]
 
+    def processed(self, data: bytes) -> bytes:
+        """Return output as the terminal in the settings as found would show it: with its line ends."""
+        ends = termios.OPOST | termios.ONLCR
+        return data.replace(b"\n", b"\r\n") if self.modes[_OFLAG] & ends == ends else data
+
     def close(self) -> None:
         """Restore the terminal and close what was opened."""
         self.restore()
@@ -218,24 +224,37 @@ def wait_readable(fd: int, limit_s: float) -> bool:
     return bool(poll.poll(limit_s * 1000))
 
 
-def pass_on(source: int, sink: int, held: Flow) -> None:
+def pass_on(sources: Sequence[int], sink: int, held: Flow) -> None:
     """Write what is held, then copy from a pty to a terminal until the pty is closed.
+
+    sources  the pty, or a pipe and the pty: what the pipe holds is older than what the pty hands over
 
     The terminal may go away meanwhile.
     """
-    for fd in (source, sink):
-        os.set_blocking(fd, True)
+    os.set_blocking(sink, True)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU})
     while len(held):
         held.drain(sink)
-    while True:
-        data = read(source)
-        if not data:
-            return
-        try:
-            os.write(sink, data)
-        except OSError:
-            pass
+    *pipes, pty = sources
+    poll = select.poll()
+    for source in sources:
+        poll.register(source, select.POLLIN)
+    said: bytes | None = None
+    while said != b"":
+        poll.poll()
+        said = read(pty)
+        for pipe in list(pipes):
+            while data := read(pipe):
+                _write_out(sink, data)
+            if data == b"":
+                poll.unregister(pipe)
+                pipes.remove(pipe)
+        _write_out(sink, said or b"")
+
+
+def _write_out(sink: int, data: bytes) -> None:
+    with contextlib.suppress(OSError):
+        os.write(sink, data)
 
 
 class Screen:

@@ -175,6 +175,33 @@ def test_a_local_command_has_the_terminal(sshd: Sshd, command: str) -> None:
         assert terminal.wait() == 0
 
 
+# What ssh says itself, and the session's output: each in its place.
+
+
+def test_a_session_that_was_over_before_kssh_could_look_is_shown_in_order(sshd: Sshd) -> None:
+    with Terminal([program(), "-F", sshd.config, "-tt", "t", "echo out"]) as terminal:
+        kssh = psutil.Process(terminal.pid)
+        ssh = wait_for(lambda: [child for child in kssh.children() if "-E" in child.cmdline()])[0]
+        kssh.suspend()
+        wait_for(lambda: ssh.status() == psutil.STATUS_ZOMBIE)
+        kssh.resume()
+        assert terminal.wait() == 0
+        assert bytes(terminal.output) == b"out\r\nConnection to 127.0.0.1 closed.\r\r\n"
+
+
+@BOTH
+def test_a_banner_stands_above_the_output(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, command: str
+) -> None:
+    (tmp_path / "banner").write_text("No trespassing\n")
+    with Sshd(tmp_path_factory.mktemp("banner"), f"Banner {tmp_path}/banner") as sshd:
+        for _ in range(5):
+            with Terminal([command, "-F", sshd.config, "-tt", "t", "echo out"]) as terminal:
+                assert terminal.wait() == 0
+            shown = bytes(terminal.output).replace(b"\r", b"")
+            assert shown == b"No trespassing\nout\nConnection to 127.0.0.1 closed.\n"
+
+
 @BOTH
 def test_ctrl_c_stops_a_flood(sshd: Sshd, command: str) -> None:
     with log_in(sshd, command) as terminal:
@@ -345,6 +372,15 @@ def test_without_a_terminal_over_there_the_output_is_as_with_ssh(bare_sshd: Sshd
             return bytes(terminal.output).partition(b"42")[2]
 
     assert shown(program()) == shown("ssh")
+
+
+@BOTH
+def test_without_a_terminal_over_there_a_session_that_must_have_one_ends(
+    bare_sshd: Sshd, command: str
+) -> None:
+    with Terminal([command, "-F", bare_sshd.config, "-tt", "t"]) as terminal:
+        assert terminal.wait() == 255
+        assert b"PTY allocation request failed on channel 0\r\n" in terminal.output
 
 
 @BOTH
