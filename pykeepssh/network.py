@@ -1,6 +1,6 @@
 """The network as seen from here: what changes, whether a path works, whether a connection is dead.
 
-Knows netlink(7), proc(5) and bare TCP connects.  Must not know what follows from what it sees.
+Knows netlink(7), timerfd_create(2) and bare TCP connects.  Must not know what follows from what it sees.
 What only Linux can tell is unknown elsewhere, and says so.
 """
 
@@ -14,12 +14,12 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
 
 from . import backoff
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from .connection import Connection, Question
     from .lookup import Lookup
     from .loop import Loop
 
@@ -29,20 +29,11 @@ _READ = select.POLLIN
 _ADDRESS_GROUPS = (5, 9)  # RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR
 _PATH_GROUPS = (1, 7, 11)  # RTNLGRP_LINK, RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE
 _SOL_NETLINK, _ADD_MEMBERSHIP, _DROP_MEMBERSHIP = 270, 1, 2
-_ESTABLISHED = "01"  # include/net/tcp_states.h, as /proc/net/tcp prints it
+_NEVER_S = 1 << 33  # of CLOCK_REALTIME
+_TFD_TIMER_ABSTIME, _TFD_TIMER_CANCEL_ON_SET = 1, 2  # linux/timerfd.h
 _RESUMED_S = 2.0  # the clocks differ by microseconds unless the machine slept
 
 _ANSWER_S = 3.0  # a path slower than this is no path to wait for
-
-
-class Flow(NamedTuple):
-    """One TCP connection: both ends, and its inode where the system tells (Linux)."""
-
-    local: str
-    remote: str
-    remote_port: int
-    inode: int = 0
-    pid: int = 0
 
 
 class Watch:
@@ -99,9 +90,13 @@ class Watch:
 
 
 class Sleep:
-    """Notices that the machine slept: CLOCK_BOOTTIME goes on then and CLOCK_MONOTONIC does not."""
+    """Notices that the machine slept: CLOCK_BOOTTIME goes on then and CLOCK_MONOTONIC does not.
+
+    fd  readable once the machine has slept or its clock was set, after watch() and on Linux; or None
+    """
 
     def __init__(self) -> None:
+        self.fd: int | None = None
         self._offset = self._now()
 
     @staticmethod
@@ -110,18 +105,45 @@ class Sleep:
         elapsed = time.time() if clock is None else time.clock_gettime(clock)
         return elapsed - time.monotonic()
 
+    def watch(self) -> int | None:
+        """Return the descriptor; a timer that is never due costs nothing, and the kernel cancels it then."""
+        if self.fd is None and sys.platform == "linux" and sys.maxsize > 1 << 32:
+            import ctypes  # os.timerfd_create() is there from Python 3.13 on
+
+            libc = ctypes.CDLL(None, use_errno=True)
+            fd = libc.timerfd_create(time.CLOCK_REALTIME, os.O_NONBLOCK | os.O_CLOEXEC)
+            due = (ctypes.c_long * 4)(0, 0, _NEVER_S, 0)  # struct itimerspec
+            if (
+                fd >= 0
+                and libc.timerfd_settime(fd, _TFD_TIMER_ABSTIME | _TFD_TIMER_CANCEL_ON_SET, due, None) == 0
+            ):
+                self.fd = fd
+            elif fd >= 0:
+                os.close(fd)
+        return self.fd
+
     def resumed(self) -> bool:
         """Return whether the machine slept since the last call."""
+        if self.fd is not None:
+            with contextlib.suppress(OSError):  # ECANCELED tells that something happened to the clock
+                os.read(self.fd, 8)
         offset = self._now()
         slept = offset - self._offset > _RESUMED_S
         self._offset = offset
         return slept
+
+    def close(self) -> None:
+        """Notice nothing more."""
+        if self.fd is not None:
+            os.close(self.fd)
+            self.fd = None
 
 
 class Knock:
     """Bare TCP connects to one address, to learn whether ssh could get there now.
 
     refused  one was refused: somebody is there, and may count them
+    took_s   how long the last answer took
     """
 
     wanted = select.POLLOUT  # what its descriptors are to be watched for
@@ -131,6 +153,7 @@ class Knock:
         self._place = (address, port)
         self._tries: list[tuple[float, socket.socket]] = []
         self.refused = False
+        self.took_s = 0.0
 
     def try_once(self) -> list[int]:
         """Start one more connect; return the descriptors to watch for writing."""
@@ -164,6 +187,7 @@ class Knock:
             if tried.fileno() == fd:
                 failed = tried.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
                 self._drop(started, tried)
+                self.took_s = time.monotonic() - started
                 self.refused = self.refused or failed == errno.ECONNREFUSED
                 return failed == 0
         return False
@@ -190,103 +214,7 @@ def has_address(address: str) -> bool:
     return True
 
 
-def descendants(pid: int) -> list[int]:
-    """Return the processes below one: of a ProxyJump, the ssh that makes the connection is among them."""
-    import psutil  # 20 ms and 4 MB, only where another ssh makes the connection
-
-    try:
-        return [child.pid for child in psutil.Process(pid).children(recursive=True)]
-    except (psutil.Error, OSError):
-        return []  # ssh has ended meanwhile
-
-
-def flow_of(pids: Iterable[int], remote: tuple[str, int] | None) -> Flow | None:
-    """Return the connection of one of some processes, to a given (address, port) or to any.
-
-    Where there is no /proc/net (macOS) the answer comes from psutil, without an inode.
-    """
-    for pid in pids:
-        found = _linux_flows(pid) if sys.platform == "linux" else _other_flows(pid)
-        for flow in found:
-            if remote is None or (flow.remote, flow.remote_port) == remote:
-                return flow
-    return None
-
-
-def _linux_flows(pid: int) -> list[Flow]:
-    try:
-        links = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
-    except OSError:
-        return []
-    inodes = {link[8:-1] for link in links if link.startswith("socket:[")}
-    flows = []
-    for table in ("tcp", "tcp6"):
-        for fields in _rows(pid, table):
-            if fields[9] in inodes and fields[3] == _ESTABLISHED:
-                local, _ = _end(fields[1])
-                remote, port = _end(fields[2])
-                flows.append(Flow(local, remote, port, int(fields[9]), pid))
-    return flows
-
-
-def _rows(pid: int, table: str) -> list[list[str]]:
-    try:
-        with open(f"/proc/{pid}/net/{table}", encoding="ascii") as file:
-            return [line.split() for line in file.readlines()[1:]]
-    except OSError:
-        return []
-
-
-def _end(text: str) -> tuple[str, int]:
-    """Return address and port from "0100007F:0016"; the address is in 32-bit words of host order."""
-    address, _, port = text.partition(":")
-    raw = b"".join(int(address[i : i + 8], 16).to_bytes(4, sys.byteorder) for i in range(0, len(address), 8))
-    if len(raw) == 16 and raw.startswith(b"\0" * 10 + b"\xff\xff"):
-        raw = raw[12:]  # IPv4 on an IPv6 socket
-    return socket.inet_ntop(socket.AF_INET if len(raw) == 4 else socket.AF_INET6, raw), int(port, 16)
-
-
-def _other_flows(pid: int) -> list[Flow]:
-    import psutil
-
-    try:
-        connections = psutil.Process(pid).net_connections(kind="tcp")
-    except (psutil.Error, OSError):
-        return []
-    return [
-        Flow(c.laddr.ip, c.raddr.ip, c.raddr.port)
-        for c in connections
-        if c.status == psutil.CONN_ESTABLISHED and c.raddr
-    ]
-
-
-def turns(pid: int) -> int:
-    """Return how often a process has waited for something so far; Linux only, elsewhere 0.
-
-    That it grows tells that ssh has something to do, whatever it is (proc(5), voluntary_ctxt_switches).
-    """
-    try:
-        with open(f"/proc/{pid}/status", "rb") as file:
-            return next(int(line.split()[1]) for line in file if line.startswith(b"voluntary_ctxt_switches:"))
-    except (OSError, StopIteration):
-        return 0
-
-
-def retransmissions(flow: Flow) -> int:
-    """Return how often the oldest unacknowledged bytes of a connection were sent again; 0 if none are.
-
-    Only Linux tells (proc(5), /proc/net/tcp: tx_queue, retrnsmt); elsewhere it is 0.
-    """
-    if not flow.inode:
-        return 0
-    inode = str(flow.inode)
-    for fields in _rows(flow.pid, "tcp6" if ":" in flow.local else "tcp"):
-        if fields[9] == inode:
-            waiting = int(fields[4].partition(":")[0], 16)
-            return int(fields[6], 16) if waiting else 0
-    return 0
-
-
+_FORGOTTEN = "the network forgot the connection"
 # Timers on the loop.
 _TICK = "knock"
 _CHANGED = "network changed"
@@ -296,8 +224,11 @@ _RESTLESS_S = 5.0  # a network that never rests must not undo the backoff
 _CHECK_S = 0.5
 _HINT_S = 1.0  # /proc/net/tcp is long on a busy machine: hints that follow sooner are one
 _MOST_CHECKS = 20  # a connection that is this long in trouble is left to the keepalive
-_USE_S = 1.0
+_USE_S = 0.5
 _STEADY_USES = 3
+# A middlebox may swallow questions: so many times a connection is given up for its silence alone
+# before one of them must have been answered.
+_MOST_UNPROVEN = 3
 _SENT_S = 1.0  # ssh counts whole seconds; then the keepalive has been sent, and sent again if it was lost
 
 
@@ -334,12 +265,17 @@ class Lookout:
         self._knock: Knock | Lookup | None = None
         self._waiting_since: float | None = None
         self._refused = False  # a knock of this wait was refused
-        self._flow: Flow | None = None
-        self._needed = 0  # retransmissions that make a connection suspect
+        self._connection: Connection | None = None
+        self._question: Question | None = None  # the other end is being asked
+        self._asked_in_vain: int | None = None  # questions from before the path was seen to work
+        self._patience_s = 0.0  # what an answer may take at least
+        self._unproven = 0  # connections given up for their silence since one was answered
+        self._needed = 0  # retransmissions that make a connection suspect; of questions it takes one more
         self._keepalive_s = 0.0
         self._looking = False
         self._checks = 0  # looks that found trouble
         self._uses = 0  # looks that found the connection in use; -1: the last look is due
+        self._shaken = False  # something happened to the network
         self._turns = 0
         self._hinted = -_HINT_S
         self._changes_from = 0.0
@@ -427,59 +363,122 @@ class Lookout:
 
     # -- while there is one ----------------------------------------------------------------------
 
-    def guard(self, flow: Flow | None, needed: int, keepalive_s: float) -> None:
+    def guard(self, connection: Connection | None, needed: int, keepalive_s: float) -> None:
         """Look after a connection; None: after none.
 
-        needed       retransmissions that make it suspect
+        needed       retransmissions that make it suspect; of questions without an answer it takes one
+                     more, for nothing but the loss of some packets may be wrong
         keepalive_s  seconds of silence after which ssh sends a keepalive, or 0
         """
-        self._flow, self._needed, self._keepalive_s = flow, needed, keepalive_s
-        self._looking = False
-        self._loop.disarm(_CHECK)
+        self._rest_assured()
+        self._connection, self._needed, self._keepalive_s = connection, needed, keepalive_s
         if self._waiting_since is None:
             self._stop_knocking()
+        if connection is not None and self._sleep.fd is None:
+            fd = self._sleep.watch()
+            if fd is not None:
+                self._loop.watch(fd, _READ, self._clock_ready)
 
-    def hint(self) -> None:
+    def hint(self, shaken: bool = False) -> None:
         """Something hints at trouble, or the connection is in use: look at it while it is.
 
         A connection in use is looked at every USE_S.  One that was in steady use and falls silent is
-        looked at once more, after the keepalive that this silence will bring about: that is how a
-        network that forgot the connection looks from the side which only listens.
+        doubted: that is how a network that forgot the connection looks from the side which only
+        listens.  So is one over which something happened to the network (shaken).
         """
         now = time.monotonic()
-        if self._flow is not None and not self._looking and now - self._hinted >= _HINT_S:
+        self._shaken = self._shaken or shaken
+        if self._connection is not None and not self._looking and (shaken or now - self._hinted >= _HINT_S):
             self._hinted = now
             self._looking, self._uses, self._checks = True, 0, 0
-            self._turns = turns(self._flow.pid)
+            self._turns = self._connection.turns()
             self._loop.arm(_CHECK, _CHECK_S, self._check)
 
     def _check(self) -> None:
-        if self._flow is None:
+        if self._connection is None:
             return
-        count = retransmissions(self._flow)
-        now_turns = turns(self._flow.pid)
+        count = self._connection.retransmissions()
+        now_turns = self._connection.turns()
         used, self._turns = now_turns != self._turns, now_turns
         if count and self._checks < _MOST_CHECKS:
             self._checks += 1
             self._loop.arm(_CHECK, _CHECK_S, self._check)
             if count >= self._needed:
-                if self._knock is None:
-                    self._knock = Knock(self._flow.remote, self._flow.remote_port)
-                self._knock_now()
+                self._try_path(self._connection)
         elif used and self._uses >= 0:
             self._uses += 1
             self._loop.arm(_CHECK, _USE_S, self._check)
-        elif self._uses >= _STEADY_USES and self._keepalive_s:
-            self._uses = -1  # this look is the last
+        elif self._shaken or self._uses >= _STEADY_USES:
+            self._doubt(self._connection)
+        else:
+            self._rest_assured()
+
+    def _doubt(self, connection: Connection) -> None:
+        """Ask the other end; where it cannot be asked, look again after the keepalive that silence brings."""
+        self._question = connection.question()
+        if self._question is not None:
+            self._asked_in_vain = None
+            self._loop.arm(_CHECK, self._question.ask(), self._listen)
+        elif self._keepalive_s:
+            self._shaken, self._uses = False, -1  # this look is the last
             self._loop.arm(_CHECK, self._keepalive_s + _SENT_S, self._check)
         else:
-            self._looking = False
+            self._rest_assured()
+
+    def _listen(self) -> None:
+        """See whether the other end has answered; if the path works and it still does not, it never will."""
+        connection, question = self._connection, self._question
+        if connection is None or question is None:
+            return
+        unanswered = question.unanswered()
+        if connection.retransmissions():
+            self._end_question()  # bytes that wait tell more
+            self._check()
+        elif not unanswered:
+            self._unproven = 0
+            self._rest_assured()
+        elif self._asked_in_vain is not None and unanswered - self._asked_in_vain <= self._needed:
+            self._loop.arm(_CHECK, max(question.ask(), self._patience_s), self._listen)
+        elif self._asked_in_vain is not None:
+            self._rest_assured()
+            if self._unproven < _MOST_UNPROVEN:
+                self._unproven += 1
+                self._dead(_FORGOTTEN)
+        elif self._checks < _MOST_CHECKS:
+            self._checks += 1
+            self._loop.arm(_CHECK, _CHECK_S, self._listen)
+            self._try_path(connection)
+        else:
+            self._rest_assured()
+
+    def _try_path(self, connection: Connection) -> None:
+        if self._knock is None:
+            self._knock = Knock(connection.remote, connection.remote_port)
+        self._knock_now()
 
     def _path_works(self) -> None:
-        """A knock was answered: bytes that are still being sent again belong to a dead connection."""
+        """A knock was answered: what still waits for an answer belongs to a dead connection."""
+        assert isinstance(self._knock, Knock)
+        self._patience_s = 2 * self._knock.took_s
         self._stop_knocking()
-        if self._flow is not None and retransmissions(self._flow) >= self._needed:
-            self._dead("the network forgot the connection")
+        if self._connection is None:
+            return
+        if self._question is not None:
+            self._asked_in_vain = self._question.unanswered()
+            self._listen()
+        elif self._connection.retransmissions() >= self._needed:
+            self._dead(_FORGOTTEN)
+
+    def _rest_assured(self) -> None:
+        """Look at the connection no more until something hints at trouble again."""
+        self._end_question()
+        self._looking = self._shaken = False
+        self._loop.disarm(_CHECK)
+
+    def _end_question(self) -> None:
+        if self._question is not None:
+            self._question.close()
+            self._question = None
 
     # -- the network -----------------------------------------------------------------------------
 
@@ -496,15 +495,27 @@ class Lookout:
                 self._knock_now()
             else:
                 self._changed()
-        elif self._flow is not None:
-            if has_address(self._flow.local):
-                self.hint()
+        elif self._connection is not None:
+            if has_address(self._connection.local):
+                self.hint(shaken=True)
             else:
-                self._dead(f"local address {self._flow.local} is gone")
+                self._dead(f"local address {self._connection.local} is gone")
+
+    def _clock_ready(self, events: int) -> None:
+        if not self._sleep.resumed():
+            return  # the clock was set
+        if self._waiting_since is not None:
+            self._changed()
+        else:
+            self.hint(shaken=True)
 
     def close(self) -> None:
         """Look no more."""
         self._stop_knocking()
+        self._end_question()
+        if self._sleep.fd is not None:
+            self._loop.forget(self._sleep.fd)
+            self._sleep.close()
         for timer in (_TICK, _CHANGED, _CHECK):
             self._loop.disarm(timer)
         if self._watch.fd is not None:

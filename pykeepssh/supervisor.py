@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 import pexpect
 
 from . import (
+    connection,
     effective,
     escapes,
     history,
@@ -834,12 +835,12 @@ class Supervisor:
         if place is None:
             if planning.first_value(self._configuration, "proxyjump", "none") == "none":
                 return  # a ProxyCommand goes ways of its own
-            pids = network.descendants(run.child.pid)
-        flow = network.flow_of(pids, place)
-        if flow is not None:
-            self._server = flow.remote, flow.remote_port
+            pids = connection.descendants(run.child.pid)
+        found = connection.of(pids, place)
+        if found is not None:
+            self._server = found.remote, found.remote_port
             keepalive_s = planning.keepalive_s(self._configuration, self._settings)
-            self._lookout.guard(flow, 2 if self._kind == TUNNEL else 3, keepalive_s)
+            self._lookout.guard(found, 2 if self._kind == TUNNEL else 3, keepalive_s)
 
     def _look_out(self, report: Report) -> None:
         """Look for a way back for as long as there is none."""

@@ -327,6 +327,12 @@ class Lab:
         self._tables("-D", "FORWARD", "1")
         return Deed(now, time.monotonic())
 
+    def swallow_empty_packets(self) -> None:
+        """Let the client's segments without data vanish: acknowledgements, questions, not a SYN."""
+        self._tables(
+            "-I", "FORWARD", "1", "-i", "r0", "-p", "tcp", "-m", "length", "--length", "0:52", "-j", "DROP"
+        )
+
     def stop_listener(self) -> Deed:
         """End sshd with its sessions: connections are refused."""
         now = time.monotonic()

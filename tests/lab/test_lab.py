@@ -115,6 +115,74 @@ def test_comes_back_after_the_router_forgot_everything(lab: Lab, side: str) -> N
         ends_well(tunnel, 6)
 
 
+# Only the question whether the other end still knows the connection can tell: no keepalive is due.
+UNTOLD = {"KSSH_INTERVAL": "600"}
+FORGOTTEN = "the network forgot the connection"
+
+
+def change_network(lab: Lab) -> None:
+    """Give the client one more address, which has nothing to do with the tunnel, or take it away."""
+    here = lab.client.run("ip", "addr", "show", "dev", "lo")
+    lab.client.run("ip", "addr", "del" if "10.77.9.9" in here else "add", "10.77.9.9/32", "dev", "lo")
+
+
+def test_a_forgotten_connection_is_found_by_the_side_that_only_listens(lab: Lab) -> None:
+    with kssh(lab, "-R", env=UNTOLD) as tunnel:
+        settled(tunnel)
+        time.sleep(3)  # steady use
+        (session,) = lab.sshd.sessions()
+        done = lab.reboot_router().done
+        wait_for(lambda: FORGOTTEN in tunnel.said, what="kssh to find out")
+        let_the_port_go(lab, tunnel, "-R", session)
+        tunnel.back(done, 40)
+        ends_well(tunnel, 6)
+
+
+def test_a_forgotten_connection_is_found_when_the_network_changes(lab: Lab) -> None:
+    lab.sshd.restart(f"ListenAddress {lab.address}\n")  # no keepalive of the server's
+    with kssh(lab, env=UNTOLD) as tunnel:
+        settled(tunnel)
+        tunnel.probe.pause()
+        lab.reboot_router()
+        change_network(lab)
+        wait_for(lambda: FORGOTTEN in tunnel.said, what="kssh to find out")
+        tunnel.probe.resume()
+        tunnel.back(time.monotonic(), BACK_S)
+        ends_well(tunnel, 2)
+
+
+def test_a_healthy_quiet_connection_outlives_changes_of_the_network(lab: Lab) -> None:
+    lab.sshd.restart(f"ListenAddress {lab.address}\n")
+    with kssh(lab, env=UNTOLD) as tunnel:
+        settled(tunnel)
+        tunnel.probe.pause()
+        for _ in range(4):
+            change_network(lab)
+            time.sleep(2)
+        tunnel.probe.resume()
+        tunnel.back(time.monotonic(), BACK_S)
+        ends_well(tunnel, 1)
+
+
+def test_a_firewall_that_swallows_the_question_costs_few_starts(lab: Lab) -> None:
+    """Nothing is wrong with the connection: kssh is misled no more than three times."""
+    lab.sshd.restart(f"ListenAddress {lab.address}\n")
+    with kssh(lab, env=UNTOLD) as tunnel:
+        settled(tunnel)
+        tunnel.probe.pause()
+        lab.swallow_empty_packets()
+        while tunnel.said.count(FORGOTTEN) < 3:
+            change_network(lab)
+            time.sleep(1)
+        for _ in range(3):
+            change_network(lab)
+            time.sleep(3)
+        assert tunnel.said.count(FORGOTTEN) == 3
+        tunnel.probe.resume()
+        tunnel.back(time.monotonic(), BACK_S)
+        ends_well(tunnel, 4)
+
+
 def test_keepalive_outlives_an_idle_limit(lab: Lab) -> None:
     lab.set_idle_timeout(4)
     with kssh(lab) as tunnel:

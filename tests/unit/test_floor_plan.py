@@ -34,6 +34,7 @@ FLOORS = (
         "sshlog",
         "terminal",
         "network",
+        "connection",
         "lookup",
         "statefile",
         "notify",

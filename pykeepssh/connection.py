@@ -1,0 +1,228 @@
+"""One TCP connection of ssh's, as the kernel sees it.
+
+Knows proc(5), tcp(7) and pidfd_getfd(2).  Must not know what follows from what it sees.  What only
+Linux can tell is unknown elsewhere, and says so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import struct
+import sys
+from collections.abc import Iterable
+
+_ESTABLISHED = "01"  # include/net/tcp_states.h, as /proc/net/tcp prints it
+_PIDFD_GETFD = 438  # the same number on every architecture of Linux (5.6)
+# struct tcp_info (linux/tcp.h): unanswered probes; milliseconds since the last data and the last
+# acknowledgement came; round trip time and its deviation in microseconds.
+_INFO_BYTES = 76
+_PROBES, _LAST_DATA, _LAST_ACK, _RTT, _RTTVAR = ("B", 3), ("I", 52), ("I", 56), ("I", 68), ("I", 72)
+_SHORTEST_IDLE_S = 1  # of TCP_KEEPIDLE
+# As for a retransmission (RFC 6298), but that these answers are not delayed.
+_SOONEST_ANSWER_S, _LATEST_ANSWER_S = 0.15, 3.0
+_SPARE_PROBES = 5  # the kernel ends a connection after TCP_KEEPCNT that were not answered
+
+
+class Connection:
+    """Both ends of a TCP connection, and whose it is.
+
+    local        address here
+    remote       address there, with remote_port
+    inode        of the socket, where the system tells (Linux), or 0
+    pid          process that holds it
+    """
+
+    def __init__(self, local: str, remote: str, remote_port: int, pid: int, inode: int = 0) -> None:
+        self.local = local
+        self.remote = remote
+        self.remote_port = remote_port
+        self._pid = pid
+        self._inode = inode
+
+    def turns(self) -> int:
+        """Return how often its process has waited for something so far; Linux only, elsewhere 0.
+
+        That it grows tells that ssh has something to do, whatever it is (proc(5), voluntary_ctxt_switches).
+        """
+        try:
+            with open(f"/proc/{self._pid}/status", "rb") as file:
+                return next(
+                    int(line.split()[1]) for line in file if line.startswith(b"voluntary_ctxt_switches:")
+                )
+        except (OSError, StopIteration):
+            return 0
+
+    def retransmissions(self) -> int:
+        """Return how often its oldest unacknowledged bytes were sent again; 0 if none are.
+
+        Only Linux tells (proc(5), /proc/net/tcp: tx_queue, retrnsmt); elsewhere it is 0.
+        """
+        if not self._inode:
+            return 0
+        inode = str(self._inode)
+        for fields in _rows(self._pid, "tcp6" if ":" in self.local else "tcp"):
+            if fields[9] == inode:
+                waiting = int(fields[4].partition(":")[0], 16)
+                return int(fields[6], 16) if waiting else 0
+        return 0
+
+    def question(self) -> Question | None:
+        """Return a way to ask the other end whether it still knows this connection, or None (not Linux)."""
+        if not self._inode:
+            return None
+        try:
+            borrowed = _borrowed(self._pid, self._inode)
+        except OSError:
+            return None  # an old kernel, a container without the right, or ssh has ended
+        try:
+            return Question(borrowed)
+        except OSError:
+            borrowed.close()
+            return None
+
+
+class Question:
+    """Asks the kernel at the other end of a connection whether it still knows it.
+
+    That is TCP's own keepalive (RFC 9293, 3.8.4), brought forward: a segment without data, which
+    is acknowledged by whoever has the connection.  ssh's socket is borrowed for it; ssh neither sends
+    nor notices anything.  close() gives the socket back as it was.
+
+    Raises OSError where it is not to be asked: TCPKeepAlive is off, or the kernel would soon end the
+    connection for want of answers.
+    """
+
+    def __init__(self, borrowed: socket.socket) -> None:
+        self._socket = borrowed
+        self._idle_s = borrowed.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE)
+        limit = borrowed.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT)
+        if not borrowed.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE):
+            raise OSError("TCPKeepAlive is off")
+        if self.unanswered() + _SPARE_PROBES > limit:
+            raise OSError("too many probes are unanswered")
+
+    def ask(self) -> float:
+        """Ask; return after how many seconds the answer should have come.
+
+        The kernel asks only what has been silent for a second.
+        """
+        silent_s = min(self._info(_LAST_DATA), self._info(_LAST_ACK)) / 1000
+        # Setting it starts the timer anew, with what is left of it.
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _SHORTEST_IDLE_S)
+        answer_s = (self._info(_RTT) + 4 * self._info(_RTTVAR)) / 1e6
+        answer_s = min(max(answer_s, _SOONEST_ANSWER_S), _LATEST_ANSWER_S)
+        return max(0.0, _SHORTEST_IDLE_S - silent_s) + answer_s
+
+    def unanswered(self) -> int:
+        """Return how many questions wait for an answer; 0 once something came over the connection."""
+        return self._info(_PROBES)
+
+    def _info(self, field: tuple[str, int]) -> int:
+        info = self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO_BYTES)
+        return int(struct.unpack_from(field[0], info, field[1])[0])
+
+    def close(self) -> None:
+        """Ask no more."""
+        with contextlib.suppress(OSError):
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, self._idle_s)
+        self._socket.close()
+
+
+def _borrowed(pid: int, inode: int) -> socket.socket:
+    """Return a process's socket; the system allows it for one's own children.  Raises OSError."""
+    fd = _sockets(pid).get(inode)
+    if fd is None or not hasattr(os, "pidfd_open"):
+        raise FileNotFoundError(inode)
+    import ctypes  # 2 ms and 1 MB, only once there is something to ask
+
+    process = os.pidfd_open(pid)
+    try:
+        ours = ctypes.CDLL(None, use_errno=True).syscall(_PIDFD_GETFD, process, fd, 0)
+    finally:
+        os.close(process)
+    if ours < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return socket.socket(fileno=ours)
+
+
+def descendants(pid: int) -> list[int]:
+    """Return the processes below one: of a ProxyJump, the ssh that makes the connection is among them."""
+    import psutil  # 20 ms and 4 MB, only where another ssh makes the connection
+
+    try:
+        return [child.pid for child in psutil.Process(pid).children(recursive=True)]
+    except (psutil.Error, OSError):
+        return []  # ssh has ended meanwhile
+
+
+def of(pids: Iterable[int], remote: tuple[str, int] | None) -> Connection | None:
+    """Return the connection of one of some processes, to a given (address, port) or to any.
+
+    Where there is no /proc/net (macOS) the answer comes from psutil, without an inode.
+    """
+    for pid in pids:
+        for found in _on_linux(pid) if sys.platform == "linux" else _elsewhere(pid):
+            if remote is None or (found.remote, found.remote_port) == remote:
+                return found
+    return None
+
+
+def _on_linux(pid: int) -> list[Connection]:
+    sockets = _sockets(pid)
+    found = []
+    for table in ("tcp", "tcp6"):
+        for fields in _rows(pid, table):
+            inode = int(fields[9])
+            if inode in sockets and fields[3] == _ESTABLISHED:
+                local, _ = _end(fields[1])
+                remote, port = _end(fields[2])
+                found.append(Connection(local, remote, port, pid, inode))
+    return found
+
+
+def _sockets(pid: int) -> dict[int, int]:
+    """Return a process's sockets: inode, descriptor."""
+    found = {}
+    try:
+        names = os.listdir(f"/proc/{pid}/fd")
+    except OSError:
+        return {}
+    for name in names:
+        with contextlib.suppress(OSError):  # closed meanwhile
+            link = os.readlink(f"/proc/{pid}/fd/{name}")
+            if link.startswith("socket:["):
+                found[int(link[8:-1])] = int(name)
+    return found
+
+
+def _rows(pid: int, table: str) -> list[list[str]]:
+    try:
+        with open(f"/proc/{pid}/net/{table}", encoding="ascii") as file:
+            return [line.split() for line in file.readlines()[1:]]
+    except OSError:
+        return []
+
+
+def _end(text: str) -> tuple[str, int]:
+    """Return address and port from "0100007F:0016"; the address is in 32-bit words of host order."""
+    address, _, port = text.partition(":")
+    raw = b"".join(int(address[i : i + 8], 16).to_bytes(4, sys.byteorder) for i in range(0, len(address), 8))
+    if len(raw) == 16 and raw.startswith(b"\0" * 10 + b"\xff\xff"):
+        raw = raw[12:]  # IPv4 on an IPv6 socket
+    return socket.inet_ntop(socket.AF_INET if len(raw) == 4 else socket.AF_INET6, raw), int(port, 16)
+
+
+def _elsewhere(pid: int) -> list[Connection]:
+    import psutil
+
+    try:
+        connections = psutil.Process(pid).net_connections(kind="tcp")
+    except (psutil.Error, OSError):
+        return []
+    return [
+        Connection(c.laddr.ip, c.raddr.ip, c.raddr.port, pid)
+        for c in connections
+        if c.status == psutil.CONN_ESTABLISHED and c.raddr
+    ]
