@@ -11,6 +11,7 @@ import os
 import socket
 import struct
 import sys
+import time
 from collections.abc import Iterable
 
 _ESTABLISHED = "01"  # include/net/tcp_states.h, as /proc/net/tcp prints it
@@ -22,6 +23,8 @@ _PROBES, _LAST_DATA, _LAST_ACK, _RTT, _RTTVAR = ("B", 3), ("I", 52), ("I", 56), 
 _SHORTEST_IDLE_S = 1  # of TCP_KEEPIDLE
 # As for a retransmission (RFC 6298), but that these answers are not delayed.
 _SOONEST_ANSWER_S, _LATEST_ANSWER_S = 0.15, 3.0
+# Linux answers what carries no data twice a second at most (ip-sysctl, tcp_invalid_ratelimit).
+_PACE_S = 0.55
 _SPARE_PROBES = 5  # the kernel ends a connection after TCP_KEEPCNT that were not answered
 
 
@@ -96,6 +99,7 @@ class Question:
 
     def __init__(self, borrowed: socket.socket) -> None:
         self._socket = borrowed
+        self._asked = -_PACE_S
         self._idle_s = borrowed.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE)
         limit = borrowed.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT)
         if not borrowed.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE):
@@ -104,16 +108,21 @@ class Question:
             raise OSError("too many probes are unanswered")
 
     def ask(self) -> float:
-        """Ask; return after how many seconds the answer should have come.
+        """Ask, unless that was done just now; return after how many seconds there is something to see.
 
         The kernel asks only what has been silent for a second.
         """
+        early_s = self._asked + _PACE_S - time.monotonic()
+        if early_s > 0:
+            return early_s
         silent_s = min(self._info(_LAST_DATA), self._info(_LAST_ACK)) / 1000
+        wait_s = max(0.0, _SHORTEST_IDLE_S - silent_s)
+        self._asked = time.monotonic() + wait_s
         # Setting it starts the timer anew, with what is left of it.
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _SHORTEST_IDLE_S)
         answer_s = (self._info(_RTT) + 4 * self._info(_RTTVAR)) / 1e6
         answer_s = min(max(answer_s, _SOONEST_ANSWER_S), _LATEST_ANSWER_S)
-        return max(0.0, _SHORTEST_IDLE_S - silent_s) + answer_s
+        return wait_s + answer_s
 
     def unanswered(self) -> int:
         """Return how many questions wait for an answer; 0 once something came over the connection."""
