@@ -121,9 +121,9 @@ class PtyChild:
         stderr_fd  descriptor for ssh's standard error, or None for the pty
         piped      ssh's standard output is a pipe of PIPE_BYTES
 
-        A pty takes 8 kB and hands over 4 at a time, by a thread of the kernel's.  ssh never asks
-        whether its standard output is a terminal (7.4 to 10.0), only the other two and /dev/tty, and
-        writes there what the server sends and nothing of its own.
+        A pty takes 8 kB and hands over 4 at a time, by a thread of the kernel's.  ssh writes to its
+        standard output what the server sends and nothing of its own, and asks whether that is a
+        terminal only to choose how it waits for it (see output_waits()).
 
         Raises KsshError if ssh cannot be run.
         """
@@ -139,14 +139,14 @@ class PtyChild:
 
         replaced: dict[int, int] = {}  # ssh's descriptor: which of ours it is
         self.pipe: int | None = None
+        self._pipe_end: int | None = None
         try:
             with _closed_on_failure(), _signals_held() as mask:
                 if stderr_fd is not None:
                     replaced[2] = _clear_of_the_pty(stderr_fd)
                 if piped:
-                    self.pipe, end = _wide_pipe()
-                    replaced[1] = _clear_of_the_pty(end)
-                    os.close(end)
+                    self.pipe, self._pipe_end = _wide_pipe()
+                    replaced[1] = _clear_of_the_pty(self._pipe_end)
                 spawn_class: Any = type("Spawn", (_Spawn,), {"pass_fds": tuple(replaced.values())})
                 self._process = spawn_class(
                     path, list(words), env=environment, preexec_fn=prepare, timeout=None
@@ -158,6 +158,16 @@ class PtyChild:
         self.pid: int = self._process.pid
         self.fd: int = self._process.child_fd
         os.set_blocking(self.fd, False)
+
+    def output_waits(self) -> None:
+        """Let ssh wait for the pipe as it waits for a terminal, now that it has made it non-blocking.
+
+        Otherwise it would take a megabyte from the server ahead of a slow terminal, and throw that
+        away should the link die.
+        """
+        if self._pipe_end is not None:
+            os.set_blocking(self._pipe_end, True)
+            self._close_pipe_end()
 
     def resize(self, size: bytes) -> None:
         """Give the pty a new struct winsize; the kernel tells ssh."""
@@ -197,9 +207,15 @@ class PtyChild:
         self._process.close(force=False)
 
     def _close_pipe(self) -> None:
+        self._close_pipe_end()
         if self.pipe is not None:
             os.close(self.pipe)
             self.pipe = None
+
+    def _close_pipe_end(self) -> None:
+        if self._pipe_end is not None:
+            os.close(self._pipe_end)
+            self._pipe_end = None
 
 
 class PlainChild:
@@ -207,6 +223,9 @@ class PlainChild:
 
     fd = None
     pipe = None
+
+    def output_waits(self) -> None:
+        """Do nothing: ssh has the user's own output."""
 
     def __init__(self, path: str, words: Sequence[str], environment: dict[bytes, bytes]) -> None:
         """Start ssh.  Raises KsshError if it cannot be run."""

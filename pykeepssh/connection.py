@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterable
 
 _ESTABLISHED = "01"  # include/net/tcp_states.h, as /proc/net/tcp prints it
-_PIDFD_GETFD = 438  # the same number on every architecture of Linux (5.6)
+_PIDFD_GETFD = 438  # of Linux 5.6, on nearly every architecture; elsewhere there is no such call
 # struct tcp_info (linux/tcp.h): unanswered probes; milliseconds since the last data and the last
 # acknowledgement came; round trip time and its deviation in microseconds.
 _INFO_BYTES = 76
@@ -77,8 +77,10 @@ class Connection:
             return None
         try:
             borrowed = _borrowed(self._pid, self._inode)
-        except OSError:
-            return None  # an old kernel, a container without the right, or ssh has ended
+        except (ImportError, OSError):
+            return (
+                None  # a Python without libffi, an old kernel, a container without the right; ssh has ended
+            )
         try:
             return Question(borrowed)
         except OSError:
@@ -140,11 +142,14 @@ class Question:
 
 
 def _borrowed(pid: int, inode: int) -> socket.socket:
-    """Return a process's socket; the system allows it for one's own children.  Raises OSError."""
+    """Return a process's socket; the system allows it for one's own children.
+
+    Raises OSError or ImportError.
+    """
     fd = _sockets(pid).get(inode)
     if fd is None or not hasattr(os, "pidfd_open"):
         raise FileNotFoundError(inode)
-    import ctypes  # 2 ms and 1 MB, only once there is something to ask
+    import ctypes
 
     process = os.pidfd_open(pid)
     try:
@@ -153,6 +158,9 @@ def _borrowed(pid: int, inode: int) -> socket.socket:
         os.close(process)
     if ours < 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    if os.fstat(ours).st_ino != inode:  # closed meanwhile, and its number used again
+        os.close(ours)
+        raise FileNotFoundError(inode)
     return socket.socket(fileno=ours)
 
 

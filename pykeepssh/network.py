@@ -11,6 +11,7 @@ import errno
 import os
 import select
 import socket
+import struct
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -25,9 +26,14 @@ if TYPE_CHECKING:
 
 _READ = select.POLLIN
 
-# rtnetlink(7) multicast groups; a healthy link listens to addresses only, which hardly ever change.
+# rtnetlink(7) multicast groups; a healthy link listens to addresses only.
 _ADDRESS_GROUPS = (5, 9)  # RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR
 _PATH_GROUPS = (1, 7, 11)  # RTNLGRP_LINK, RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE
+_RTM_NEWADDR, _RTM_DELADDR = 20, 21
+_NLMSG = struct.Struct("=IH10x")  # netlink(7): length, type
+_RTATTR = struct.Struct("=HH")  # rtnetlink(7): length, type
+_IFADDRMSG_BYTES = 8
+_IFA_ADDRESSES = (1, 2)  # IFA_ADDRESS, IFA_LOCAL
 _SOL_NETLINK, _ADD_MEMBERSHIP, _DROP_MEMBERSHIP = 270, 1, 2
 _NEVER_S = 1 << 33  # of CLOCK_REALTIME
 _TFD_TIMER_ABSTIME, _TFD_TIMER_CANCEL_ON_SET = 1, 2  # linux/timerfd.h
@@ -45,6 +51,7 @@ class Watch:
     def __init__(self) -> None:
         self.fd: int | None = None
         self._all = False
+        self._known: set[bytes] = set()
         if not hasattr(socket, "AF_NETLINK"):
             return
         try:
@@ -73,20 +80,52 @@ class Watch:
         changed = False
         while True:
             try:
-                if not self._socket.recv(65536):
-                    return changed
+                data = self._socket.recv(65536)
             except BlockingIOError:
                 return changed
             except OSError as error:
-                if error.errno != errno.ENOBUFS:  # more changes than fit: a change all the same
+                if error.errno != errno.ENOBUFS:
                     return changed
-            changed = True
+                changed = True  # more changes than fit
+                continue
+            if not data:
+                return changed
+            changed = tells_change(data, self._known) or changed
 
     def close(self) -> None:
         """Hear nothing more."""
         if self.fd is not None:
             self._socket.close()
             self.fd = None
+
+
+def tells_change(data: bytes, known: set[bytes]) -> bool:
+    """Tell whether messages of rtnetlink(7) say anything new, and remember the addresses that they name.
+
+    A router's advertisements bring the same addresses again every few minutes, with new lifetimes.
+    """
+    changed = False
+    while len(data) >= _NLMSG.size:
+        length, kind = _NLMSG.unpack_from(data)
+        if length < _NLMSG.size:
+            break
+        # Of struct ifaddrmsg and what follows, the interface and the addresses count, not the flags.
+        address = data[_NLMSG.size + 4 : _NLMSG.size + _IFADDRMSG_BYTES]
+        rest = data[_NLMSG.size + _IFADDRMSG_BYTES : length]
+        while len(rest) >= _RTATTR.size:
+            size, name = _RTATTR.unpack_from(rest)
+            if size < _RTATTR.size:
+                break
+            if name in _IFA_ADDRESSES:
+                address += rest[:size]
+            rest = rest[-(-size // 4) * 4 :]
+        changed = changed or kind != _RTM_NEWADDR or address not in known
+        if kind == _RTM_NEWADDR:
+            known.add(address)
+        elif kind == _RTM_DELADDR:
+            known.discard(address)
+        data = data[-(-length // 4) * 4 :]
+    return changed
 
 
 class Sleep:
@@ -108,7 +147,10 @@ class Sleep:
     def watch(self) -> int | None:
         """Return the descriptor; a timer that is never due costs nothing, and the kernel cancels it then."""
         if self.fd is None and sys.platform == "linux" and sys.maxsize > 1 << 32:
-            import ctypes  # os.timerfd_create() is there from Python 3.13 on
+            try:
+                import ctypes  # os.timerfd_create() is there from Python 3.13 on
+            except ImportError:
+                return None  # a Python built without libffi
 
             libc = ctypes.CDLL(None, use_errno=True)
             fd = libc.timerfd_create(time.CLOCK_REALTIME, os.O_NONBLOCK | os.O_CLOEXEC)
@@ -370,10 +412,8 @@ class Lookout:
                      more, for nothing but the loss of some packets may be wrong
         keepalive_s  seconds of silence after which ssh sends a keepalive, or 0
         """
-        self._rest_assured()
+        self.look_away()
         self._connection, self._needed, self._keepalive_s = connection, needed, keepalive_s
-        if self._waiting_since is None:
-            self._stop_knocking()
         if connection is not None and self._sleep.fd is None:
             fd = self._sleep.watch()
             if fd is not None:
@@ -387,12 +427,21 @@ class Lookout:
         listens.  So is one over which something happened to the network (shaken).
         """
         now = time.monotonic()
-        self._shaken = self._shaken or shaken
-        if self._connection is not None and not self._looking and (shaken or now - self._hinted >= _HINT_S):
+        recent = now - self._hinted < _HINT_S
+        last_look = self._uses < 0
+        if (
+            self._connection is None
+            or (recent and not shaken)
+            or (self._looking and not (shaken or last_look))
+        ):
+            return
+        if not (recent and self._looking):  # or a network that never rests would put the looks off for ever
+            self.look_away()
             self._hinted = now
             self._looking, self._uses, self._checks = True, 0, 0
             self._turns = self._connection.turns()
             self._loop.arm(_CHECK, _CHECK_S, self._check)
+        self._shaken = self._shaken or shaken
 
     def _check(self) -> None:
         if self._connection is None:
@@ -405,16 +454,20 @@ class Lookout:
             self._loop.arm(_CHECK, _CHECK_S, self._check)
             if count >= self._needed:
                 self._try_path(self._connection)
+        elif count:
+            self.look_away()
         elif used and self._uses >= 0:
             self._uses += 1
+            self._checks = 0
             self._loop.arm(_CHECK, _USE_S, self._check)
         elif self._shaken or self._uses >= _STEADY_USES:
             self._doubt(self._connection)
         else:
-            self._rest_assured()
+            self.look_away()
 
     def _doubt(self, connection: Connection) -> None:
         """Ask the other end; where it cannot be asked, look again after the keepalive that silence brings."""
+        self._stop_knocking()
         self._question = connection.question()
         if self._question is not None:
             self._asked_in_vain = None
@@ -423,7 +476,7 @@ class Lookout:
             self._shaken, self._uses = False, -1  # this look is the last
             self._loop.arm(_CHECK, self._keepalive_s + _SENT_S, self._check)
         else:
-            self._rest_assured()
+            self.look_away()
 
     def _listen(self) -> None:
         """See whether the other end has answered; if the path works and it still does not, it never will."""
@@ -435,12 +488,13 @@ class Lookout:
             self._end_question()  # bytes that wait tell more
             self._check()
         elif not unanswered:
-            self._unproven = 0
-            self._rest_assured()
+            if connection.turns() == self._turns:
+                self._unproven = 0  # ssh has done nothing meanwhile: this was the answer
+            self.look_away()
         elif self._asked_in_vain is not None and unanswered - self._asked_in_vain <= self._needed:
             self._loop.arm(_CHECK, max(question.ask(), self._patience_s), self._listen)
         elif self._asked_in_vain is not None:
-            self._rest_assured()
+            self.look_away()
             if self._unproven < _MOST_UNPROVEN:
                 self._unproven += 1
                 self._dead(_FORGOTTEN)
@@ -449,7 +503,7 @@ class Lookout:
             self._loop.arm(_CHECK, _CHECK_S, self._listen)
             self._try_path(connection)
         else:
-            self._rest_assured()
+            self.look_away()
 
     def _try_path(self, connection: Connection) -> None:
         if self._knock is None:
@@ -469,9 +523,11 @@ class Lookout:
         elif self._connection.retransmissions() >= self._needed:
             self._dead(_FORGOTTEN)
 
-    def _rest_assured(self) -> None:
+    def look_away(self) -> None:
         """Look at the connection no more until something hints at trouble again."""
         self._end_question()
+        if self._waiting_since is None:
+            self._stop_knocking()
         self._looking = self._shaken = False
         self._loop.disarm(_CHECK)
 

@@ -361,8 +361,9 @@ class Supervisor:
     def _suspend(self) -> None:
         """Stop as a job of the shell, with the terminal as the shell left it; go on when continued.
 
-        ssh goes on meanwhile: it answers keepalives, and its output waits in the pty.
+        ssh goes on meanwhile: it answers keepalives, and its output waits in pipe and pty.
         """
+        self._lookout.look_away()
         screen = self._screen
         was_raw = screen is not None and screen.terminal.raw
         if screen is not None:
@@ -662,6 +663,8 @@ class Supervisor:
             if self._console is not None and self._console.waits and not run.prompted:
                 self._console.hold_line(line)
             else:
+                if run.session:
+                    self._empty_pipe(run)
                 self._print(line + sshlog.LINE_END)
         else:
             with contextlib.suppress(OSError):
@@ -677,9 +680,13 @@ class Supervisor:
             self._screen.drain()
             self._screen.terminal.restore()  # no prompt follows: Ctrl-C and Ctrl-Z are for kssh again
         if seen.phase == SESSION and not run.session:
-            while not seen.command_ended and self._read_pty(run, follows=False):
-                pass  # said before the session, such as a banner: it comes before the session's output
+            for _ in range(_READS_A_TURN):
+                # Said before the session, such as a banner: it comes before the session's output.  If all
+                # is over by now, it cannot be told from what ssh says at the end, which comes after it.
+                if seen.command_ended or not self._read_pty(run, follows=False):
+                    break
             run.session = True
+            run.child.output_waits()
             run.left = False  # an interrupt typed before did not end ssh
             self._guard(run)
             self._dispatch(machine.SessionReached(time.monotonic()))
@@ -703,11 +710,8 @@ class Supervisor:
                 return
 
     def _read_ssh(self, run: Run) -> bool:
-        """Take what ssh printed, the oldest first; return whether there was something.
-
-        What ssh itself says comes through the pty: before the session, and when that is over.
-        """
-        return (run.session and self._read_pipe(run)) or self._read_pty(run) or self._read_pipe(run)
+        """Take what ssh printed; return whether there was something."""
+        return self._read_pty(run) or self._read_pipe(run)
 
     def _read_pipe(self, run: Run) -> bool:
         """Take some of the session's output; return whether there was something."""
@@ -726,17 +730,23 @@ class Supervisor:
         run.piping = data != b""
         return bool(data)
 
+    def _empty_pipe(self, run: Run) -> None:
+        """Take what came through the pipe before what ssh says now: it is there, and no more than this."""
+        for _ in range(PIPE_BYTES // terminal.CHUNK_BYTES + 1):
+            if (self._screen is not None and len(self._screen.flow) > PIPE_BYTES) or not self._read_pipe(run):
+                return
+
     def _read_pty(self, run: Run, follows: bool = True) -> bool:
-        """Take what came through the pty; return whether there was something."""
+        """Take what came through the pty; return whether there was something.
+
+        That is what ssh itself says: before the session, in answer to "~?" and when all is over.
+        """
         if run.child.fd is None or not run.readable:
             return False
         data = terminal.read(run.child.fd)
         if data:
             if run.session:
-                # What came through the pipe before this was printed is there by now.
-                for _ in range(PIPE_BYTES // terminal.CHUNK_BYTES + 1):
-                    if not self._read_pipe(run):
-                        break
+                self._empty_pipe(run)
                 self._printed(run, data)
             else:
                 self._read_log(run)  # ssh logs before it prompts: what it logged comes first
@@ -841,6 +851,8 @@ class Supervisor:
         found = connection.of(pids, place)
         if found is not None:
             self._server = found.remote, found.remote_port
+            if not self._link.rules.restartable:
+                return  # ssh will find out, and kssh can do nothing with it sooner
             keepalive_s = planning.keepalive_s(self._configuration, self._settings)
             self._lookout.guard(found, 2 if self._kind == TUNNEL else 3, keepalive_s)
 

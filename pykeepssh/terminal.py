@@ -225,7 +225,7 @@ def wait_readable(fd: int, limit_s: float) -> bool:
 
 
 def pass_on(sources: Sequence[int], sink: int, held: Flow) -> None:
-    """Write what is held, then copy from a pty to a terminal until the pty is closed.
+    """Write what is held, then copy what ssh prints to a terminal until its pty is closed.
 
     sources  the pty, or a pipe and the pty: what the pipe holds is older than what the pty hands over
 
