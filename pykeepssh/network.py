@@ -426,22 +426,18 @@ class Lookout:
         doubted: that is how a network that forgot the connection looks from the side which only
         listens.  So is one over which something happened to the network (shaken).
         """
-        now = time.monotonic()
-        recent = now - self._hinted < _HINT_S
-        last_look = self._uses < 0
-        if (
-            self._connection is None
-            or (recent and not shaken)
-            or (self._looking and not (shaken or last_look))
-        ):
+        if self._connection is None:
             return
-        if not (recent and self._looking):  # or a network that never rests would put the looks off for ever
+        self._shaken = shaken = self._shaken or shaken
+        if self._looking and self._uses >= 0:
+            return
+        now = time.monotonic()
+        if shaken or now - self._hinted >= _HINT_S:
             self.look_away()
             self._hinted = now
-            self._looking, self._uses, self._checks = True, 0, 0
+            self._looking, self._uses, self._checks, self._shaken = True, 0, 0, shaken
             self._turns = self._connection.turns()
             self._loop.arm(_CHECK, _CHECK_S, self._check)
-        self._shaken = self._shaken or shaken
 
     def _check(self) -> None:
         if self._connection is None:
@@ -468,12 +464,14 @@ class Lookout:
     def _doubt(self, connection: Connection) -> None:
         """Ask the other end; where it cannot be asked, look again after the keepalive that silence brings."""
         self._stop_knocking()
+        self._end_question()
+        self._shaken = False
         self._question = connection.question()
         if self._question is not None:
             self._asked_in_vain = None
             self._loop.arm(_CHECK, self._question.ask(), self._listen)
         elif self._keepalive_s:
-            self._shaken, self._uses = False, -1  # this look is the last
+            self._uses = -1  # this look is the last
             self._loop.arm(_CHECK, self._keepalive_s + _SENT_S, self._check)
         else:
             self.look_away()
@@ -490,7 +488,10 @@ class Lookout:
         elif not unanswered:
             if connection.turns() == self._turns:
                 self._unproven = 0  # ssh has done nothing meanwhile: this was the answer
-            self.look_away()
+            if self._shaken:
+                self._doubt(connection)  # something happened after it was given, perhaps
+            else:
+                self.look_away()
         elif self._asked_in_vain is not None and unanswered - self._asked_in_vain <= self._needed:
             self._loop.arm(_CHECK, max(question.ask(), self._patience_s), self._listen)
         elif self._asked_in_vain is not None:

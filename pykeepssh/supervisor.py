@@ -140,6 +140,7 @@ class Run:
         self.readable = True  # somebody still has the pty open
         self.piping = child.pipe is not None  # and the pipe
         self.printed = False  # something came through it
+        self.line_begun = False  # ssh printed the beginning of one where nobody sits at the terminal
         self.started = time.monotonic()
         self.left = False
         self.connected = False
@@ -776,13 +777,20 @@ class Supervisor:
                     self._console.answered()
                 self._print(data)
                 return
-        for line in data.replace(b"\r\n", b"\n").splitlines():
-            text = printable(os.fsdecode(line))
-            if self._log.detached:
-                self._log.write(notify.VERBOSE, f"{self._host}: ssh: {text}")
-            else:
-                with contextlib.suppress(OSError):
-                    os.write(2, f"{text}\n".encode("utf-8", "backslashreplace"))
+        *lines, last = data.replace(b"\r\n", b"\n").split(b"\n")
+        if lines and run.line_begun and lines[0] in (b"", b"\r"):
+            del lines[0]  # its end alone: what stands before it has been said
+        run.line_begun = bool(last)
+        for line in [*lines, last.rstrip(b"\r")] if last else lines:
+            self._say_for_ssh(line)
+
+    def _say_for_ssh(self, line: bytes) -> None:
+        text = printable(os.fsdecode(line))
+        if self._log.detached:
+            self._log.write(notify.VERBOSE, f"{self._host}: ssh: {text}")
+        else:
+            with contextlib.suppress(OSError):
+                os.write(2, f"{text}\n".encode("utf-8", "backslashreplace"))
 
     def _let_go(self, run: Run) -> list[int]:
         """Watch ssh's output no more; return where it comes."""
