@@ -25,6 +25,7 @@ _F_SETPIPE_SZ = 1031  # fcntl(2), Linux; the module knows it from Python 3.10 on
 # Measured with output as fast as it comes (tests/bench/terminal.py): 64 kB, which a pipe has by
 # itself, 0.82 of plain ssh's throughput; 256 kB 0.92; 1 MB no more.
 PIPE_BYTES = 1 << 18
+_GONE = 1 << 40  # beside the bits of c_lflag: ssh has closed the pty
 
 
 @contextlib.contextmanager
@@ -187,10 +188,17 @@ class PtyChild:
 
     def interprets_signals(self) -> bool:
         """Tell whether the pty turns Ctrl-C and the like into signals: ssh has not made it raw."""
+        return bool(self._local_modes() & termios.ISIG)
+
+    def is_raw(self) -> bool:
+        """Tell whether ssh has made the pty raw, as it does for the length of a session."""
+        return not self._local_modes() & (termios.ISIG | _GONE)
+
+    def _local_modes(self) -> int:
         try:
-            return bool(termios.tcgetattr(self.fd)[3] & termios.ISIG)
+            return int(termios.tcgetattr(self.fd)[3])
         except termios.error:
-            return False
+            return _GONE
 
     def abandon(self) -> None:
         """Let go of ssh without ending it: another process holds its pty."""
@@ -249,6 +257,10 @@ class PlainChild:
 
     def resize(self, size: bytes) -> None:
         """Do nothing: ssh has the user's terminal itself."""
+
+    def is_raw(self) -> bool:
+        """Return False: there is no pty."""
+        return False
 
     def interprets_signals(self) -> bool:
         """Return False: nobody types through kssh."""

@@ -740,14 +740,17 @@ class Supervisor:
     def _read_pty(self, run: Run, follows: bool = True) -> bool:
         """Take what came through the pty; return whether there was something.
 
-        That is what ssh itself says: before the session, in answer to "~?" and when all is over.
+        That is what ssh itself says: before the session, in answer to "~?" and when all is over.  Then
+        the pty is raw no more, and what came through the pipe is older than this; an answer is older
+        than the echo of what was typed behind it.
         """
         if run.child.fd is None or not run.readable:
             return False
         data = terminal.read(run.child.fd)
         if data:
             if run.session:
-                self._empty_pipe(run)
+                if not run.child.is_raw():
+                    self._empty_pipe(run)
                 self._printed(run, data)
             else:
                 self._read_log(run)  # ssh logs before it prompts: what it logged comes first
