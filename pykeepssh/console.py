@@ -103,6 +103,7 @@ class Console:
         elif self._lost_s is not None:
             report = report._replace(outcome=LOST, session_s=self._lost_s)
         self._screen.line(f"kssh: {self._host}: {wording.line(report, SHELL)}")
+        self.close()  # a countdown that is due in this very turn must not write below it
         return True
 
     def _tell_up(self, report: Report) -> bool:
@@ -167,7 +168,7 @@ class Console:
         self._held_lines.clear()
 
     def close(self) -> None:
-        """The terminal is gone: show nothing more."""
+        """All is over, or the terminal is gone: show nothing more."""
         self.waits = False
         for timer in (_COUNTDOWN, _ALONE, _STALL):
             self._loop.disarm(timer)
