@@ -206,7 +206,7 @@ class Sshd:
             f"SetEnv {MARK}={self._mark} HOME={self.directory}/home\n"
             "Subsystem sftp internal-sftp\n"
             # Tests fail to log in on purpose; from 9.8 on sshd would shut 127.0.0.1 out for that.
-            + ("PerSourcePenalties no\n" if openssh_version() >= (9, 8) else "")
+            + ("PerSourcePenalties no\n" if openssh_version(self._program) >= (9, 8) else "")
         )
         self._log.write_bytes(b"")
         self._listener = subprocess.Popen(
@@ -287,10 +287,10 @@ def _root_is_locked() -> bool:
     return any(entry.startswith("root:!") for entry in entries)
 
 
-def openssh_version() -> tuple[int, int]:
-    """Return the version of the ssh in PATH."""
-    said = subprocess.run(["ssh", "-V"], stderr=subprocess.PIPE, check=True).stderr
-    match = re.match(rb"OpenSSH_(\d+)\.(\d+)", said)
+def openssh_version(program: str = "ssh") -> tuple[int, int]:
+    """Return the version of an ssh or sshd; an old sshd says it with its usage."""
+    said = subprocess.run([program, "-V"], stderr=subprocess.PIPE, check=False).stderr
+    match = re.search(rb"OpenSSH_(\d+)\.(\d+)", said)
     assert match, said
     return int(match[1]), int(match[2])
 
