@@ -327,6 +327,8 @@ _DEBUG_ROWS: tuple[_Row, ...] = (
     (r"(?:mux_client_request_(?:session|stdio_fwd): )?master session id: (\d+)", _shared_session),
     (r"(?:mux_client_hello_exchange: )?master version \d+", _fact("shared")),
     (r"Received exit status from master ", _fact("command_ended")),
+    # Only said of a session; OpenSSH 7.9 to 8.2 do not say that it began.
+    (r"Control master terminated unexpectedly", _session),
     (r"Exiting on signal:? (Hangup|Interrupt|Terminated|\d{1,2}\b)", _client_killed),
     (r"(?:\w+: )?channel \d+: terminate request", _fact("asked_to_end")),
     (r"(?:\w+: )?channel \d+: stop listening", _stopped_listening),

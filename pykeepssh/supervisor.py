@@ -754,6 +754,9 @@ class Supervisor:
                 self._printed(run, data)
             else:
                 self._read_log(run)  # ssh logs before it prompts: what it logged comes first
+                if run.evidence.shared:
+                    # A master's client prints nothing of its own, and not all versions log that it began.
+                    run.evidence.reach(SESSION)
                 self._printed(run, data)
                 if follows:
                     self._follow(run)

@@ -249,6 +249,13 @@ OTHER_VERSIONS: dict[str, tuple[list[str], dict[str, object]]] = {
         ],
         {"phase": SESSION, "pty_refused": True},
     ),
+    "7.9: the master of a session is gone": (
+        [
+            "debug2: mux_client_hello_exchange: master version 4",
+            "debug2: Control master terminated unexpectedly",
+        ],
+        {"phase": SESSION, "shared": True},
+    ),
     "7.4: local port held": (
         [
             "debug1: Local forwarding listening on ::1 port 80.",
