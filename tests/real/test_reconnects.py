@@ -18,11 +18,15 @@ GROWTH_BYTES = 1_000_000
 
 
 def measure(pid: int) -> tuple[int, int]:
-    """Return resident memory and open descriptors of a process; it has no zombie."""
+    """Return memory and open descriptors of a process; it has no zombie.
+
+    Of memory what is its own: how much of programs and libraries is resident is the machine's affair.
+    """
     process = psutil.Process(pid)
     zombies = [child for child in process.children() if child.status() == psutil.STATUS_ZOMBIE]
     assert zombies == []
-    return process.memory_info().rss, process.num_fds()
+    memory = process.memory_info()
+    return memory.rss - getattr(memory, "shared", 0), process.num_fds()
 
 
 @pytest.mark.timeout(120)
