@@ -23,7 +23,7 @@ from .outcomes import Exit
 _PR_SET_PDEATHSIG = 1  # prctl(2), Linux
 _F_SETPIPE_SZ = 1031  # fcntl(2), Linux; the module knows it from Python 3.10 on
 # Measured with output as fast as it comes (tests/bench/terminal.py): 64 kB, which a pipe has by
-# itself, 0.82 of plain ssh's throughput; 256 kB 0.92; 1 MB no more.
+# itself, 0.82 of plain ssh's throughput; 256 kB 0.86 to 0.92; 1 MB no more.
 PIPE_BYTES = 1 << 18
 _GONE = 1 << 40  # beside the bits of c_lflag: ssh has closed the pty
 
