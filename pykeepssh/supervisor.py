@@ -783,11 +783,11 @@ class Supervisor:
                     self._console.answered()
                 self._print(data)
                 return
-        *lines, last = data.replace(b"\r\n", b"\n").split(b"\n")
-        if lines and run.line_begun and lines[0] in (b"", b"\r"):
+        *lines, last = (line.rstrip(b"\r") for line in data.split(b"\n"))  # the pty adds one to ssh's own
+        if lines and run.line_begun and not lines[0]:
             del lines[0]  # its end alone: what stands before it has been said
         run.line_begun = bool(last)
-        for line in [*lines, last.rstrip(b"\r")] if last else lines:
+        for line in [*lines, last] if last else lines:
             self._say_for_ssh(line)
 
     def _say_for_ssh(self, line: bytes) -> None:

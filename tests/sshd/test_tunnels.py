@@ -170,6 +170,7 @@ def test_a_lost_link_is_known_at_any_level(sshd: Sshd, words: list[str]) -> None
         own = ("kssh: ", "Connection to 127.0.0.1 closed by remote host.", *moment)
         shown = [line for line in tunnel.said.splitlines() if not line.startswith(own)]
         assert bool(shown) is (words == ["-v"]), shown
+        assert "\\015" not in tunnel.said  # the pty's line ends are no control characters of the other side
 
 
 def test_without_a_log_channel_a_tunnel_comes_back(sshd: Sshd, tmp_path: Path) -> None:
