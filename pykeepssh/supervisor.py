@@ -78,6 +78,13 @@ _PTY_TAIL_S = 0.05
 # A pty gives 4 kB at a time.  Reading again takes less than half of what a turn of the loop takes; the
 # limit is for the keyboard, which waits meanwhile.
 _READS_A_TURN = 16
+# Output that comes faster than this between two reads of the pipe is left to gather for a moment when a
+# read took little: ssh writes 4 kB at a time, and to be woken for each costs more than to move them.
+# Measured (tests/bench/terminal.py): 0.87 to 0.91 of plain ssh's throughput without, 0.94 to 0.98 with
+# it; 0.1 to 0.8 ms and 4 to 64 kB make no difference that stands out.
+_STEADY_S = 0.002
+_LITTLE_BYTES = 16384
+_GATHER_S = 0.0002
 # Timers beside the machine's.
 _ASSUMED = "assumed up"
 _OPENED = "path opened"
@@ -140,6 +147,7 @@ class Run:
         self.readable = True  # somebody still has the pty open
         self.piping = child.pipe is not None  # and the pipe
         self.printed = False  # something came through it
+        self.taken = 0.0  # when it was read last
         self.line_begun = False  # ssh printed the beginning of one where nobody sits at the terminal
         self.started = time.monotonic()
         self.left = False
@@ -418,7 +426,8 @@ class Supervisor:
             writes = len(run.to_ssh) > 0
             self._loop.watch(run.child.fd, (takes and run.readable) * READ | writes * WRITE, self._ssh_ready)
             if run.child.pipe is not None:
-                self._loop.watch(run.child.pipe, (takes and run.piping) * READ, self._ssh_ready)
+                # Behind the pty, so that poll(2) reports an answer of ssh's before what it is older than.
+                self._loop.watch(run.child.pipe, (takes and run.piping) * READ, self._pipe_ready)
 
     def _terminal_ready(self, events: int) -> None:
         screen = self._screen
@@ -426,8 +435,6 @@ class Supervisor:
             return
         if events & WRITE:
             screen.drain()
-            if self._run is not None:
-                self._read_more(self._run)
         if events & ~WRITE and screen.terminal.raw and self._finish is None:
             data = terminal.read(screen.terminal.fd_in)
             if data:
@@ -704,6 +711,16 @@ class Supervisor:
         if events & ~WRITE:
             self._read_more(run)
 
+    def _pipe_ready(self, events: int) -> None:
+        run = self._run
+        if run is None:
+            return
+        taken = self._read_pipe(run)
+        now = time.monotonic()
+        if 0 < taken < _LITTLE_BYTES and now - run.taken < _STEADY_S:
+            time.sleep(_GATHER_S)
+        run.taken = now
+
     def _read_more(self, run: Run) -> None:
         """Take what ssh printed as long as there is more, and the terminal takes it."""
         for _ in range(_READS_A_TURN):
@@ -712,12 +729,12 @@ class Supervisor:
 
     def _read_ssh(self, run: Run) -> bool:
         """Take what ssh printed; return whether there was something."""
-        return self._read_pty(run) or self._read_pipe(run)
+        return self._read_pty(run) or self._read_pipe(run) > 0
 
-    def _read_pipe(self, run: Run) -> bool:
-        """Take some of the session's output; return whether there was something."""
+    def _read_pipe(self, run: Run) -> int:
+        """Take some of the session's output; return how many bytes."""
         if run.child.pipe is None or not run.piping:
-            return False
+            return 0
         data = terminal.read(run.child.pipe)
         if data:
             if not run.printed:
@@ -729,7 +746,7 @@ class Supervisor:
                 self._console.answered()
             self._print(data)
         run.piping = data != b""
-        return bool(data)
+        return len(data or b"")
 
     def _empty_pipe(self, run: Run) -> None:
         """Take what came through the pipe before what ssh says now: it is there, and no more than this."""
