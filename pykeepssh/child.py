@@ -124,7 +124,7 @@ class PtyChild:
 
         A pty takes 8 kB and hands over 4 at a time, by a thread of the kernel's.  ssh writes to its
         standard output what the server sends and nothing of its own, and asks whether that is a
-        terminal only to choose how it waits for it (see output_waits()).
+        terminal only to choose how it waits for it (see set_output_waits()).
 
         Raises KsshError if ssh cannot be run.
         """
@@ -160,15 +160,15 @@ class PtyChild:
         self.fd: int = self._process.child_fd
         os.set_blocking(self.fd, False)
 
-    def output_waits(self) -> None:
-        """Let ssh wait for the pipe as it waits for a terminal, now that it has made it non-blocking.
+    def set_output_waits(self, waits: bool) -> None:
+        """Let ssh, which has made the pipe non-blocking, wait for it as it waits for a terminal, or not.
 
-        Otherwise it would take a megabyte from the server ahead of a slow terminal, and throw that
-        away should the link die.
+        An ssh that does not wait takes a megabyte from the server ahead of a slow terminal, and throws
+        that away should the link die.  One that waits does nothing else, and if it is a shared master,
+        nothing for anybody.
         """
         if self._pipe_end is not None:
-            os.set_blocking(self._pipe_end, True)
-            self._close_pipe_end()
+            os.set_blocking(self._pipe_end, waits)
 
     def resize(self, size: bytes) -> None:
         """Give the pty a new struct winsize; the kernel tells ssh."""
@@ -215,15 +215,10 @@ class PtyChild:
         self._process.close(force=False)
 
     def _close_pipe(self) -> None:
-        self._close_pipe_end()
-        if self.pipe is not None:
-            os.close(self.pipe)
-            self.pipe = None
-
-    def _close_pipe_end(self) -> None:
-        if self._pipe_end is not None:
-            os.close(self._pipe_end)
-            self._pipe_end = None
+        for fd in (self.pipe, self._pipe_end):
+            if fd is not None:
+                os.close(fd)
+        self.pipe = self._pipe_end = None
 
 
 class PlainChild:
@@ -232,7 +227,7 @@ class PlainChild:
     fd = None
     pipe = None
 
-    def output_waits(self) -> None:
+    def set_output_waits(self, waits: bool) -> None:
         """Do nothing: ssh has the user's own output."""
 
     def __init__(self, path: str, words: Sequence[str], environment: dict[bytes, bytes]) -> None:

@@ -166,6 +166,11 @@ class Evidence:
             if self.cause in (None, UNREACHABLE) and pattern.match(line):
                 self.cause = cause
 
+    def feed_master(self, line: str) -> None:
+        """Take in a line that a shared master printed on the terminal of this ssh, which logs none of it."""
+        if line.startswith("PTY allocation request failed"):
+            self.pty_refused = True
+
     def reach(self, phase: int) -> None:
         """Go on to a phase; never back."""
         self.phase = max(self.phase, phase)

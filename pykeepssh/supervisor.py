@@ -222,10 +222,9 @@ class Supervisor:
         self._screen: terminal.Screen | None = None
         self._console: Console | None = None  # only where the session is on the terminal
         self._stderr_fd = self._separate_stderr(plan)
-        # Not where another program than ssh may ask whether its output goes to a terminal, nor where a
-        # master that nobody hears says that the session got none.
+        # Not where another program than ssh may ask whether its output goes to a terminal.
         local_commands = planning.first_value(configuration, "permitlocalcommand", "yes") != "no"
-        self._pipes = not (shares or local_commands or program.is_script(path))
+        self._pipes = not (local_commands or program.is_script(path))
         self._channel_told = False
         self._ssh_lines: notify.SshLines | None = None
         self._hook = notify.Hook(settings.hook)
@@ -373,6 +372,9 @@ class Supervisor:
         ssh goes on meanwhile: it answers keepalives, and its output waits in pipe and pty.
         """
         self._lookout.look_away()
+        self._let_output_wait(False)
+        if self._run is not None:
+            self._empty_pipe(self._run)  # ssh may be waiting already
         screen = self._screen
         was_raw = screen is not None and screen.terminal.raw
         if screen is not None:
@@ -387,6 +389,11 @@ class Supervisor:
             with contextlib.suppress(OSError, termios.error):
                 screen.terminal.make_raw()  # in the background this stops kssh again
             self._resized()
+        self._let_output_wait(True)
+
+    def _let_output_wait(self, waits: bool) -> None:
+        if self._run is not None and self._run.session:
+            self._run.child.set_output_waits(waits)
 
     # -- the terminal ----------------------------------------------------------------------------
 
@@ -652,6 +659,13 @@ class Supervisor:
         if not is_open and run.evidence.spoke:
             self._loop.forget(run.channel.fd)  # ssh has closed it: nothing more comes
 
+    def _read_log_first(self, run: Run) -> None:
+        """Read what ssh logged before it printed: it logs before it prompts."""
+        self._read_log(run)
+        if run.evidence.shared:
+            # A master's client prints nothing of its own, and not all versions log that it began.
+            run.evidence.reach(SESSION)
+
     def _take_line(self, run: Run, line: bytes) -> None:
         text = os.fsdecode(line)
         run.evidence.feed(text)
@@ -694,7 +708,7 @@ class Supervisor:
                 if seen.command_ended or not self._read_pty(run, follows=False):
                     break
             run.session = True
-            run.child.output_waits()
+            run.child.set_output_waits(True)
             run.left = False  # an interrupt typed before did not end ssh
             self._guard(run)
             self._dispatch(machine.SessionReached(time.monotonic()))
@@ -739,7 +753,8 @@ class Supervisor:
         if data:
             if not run.printed:
                 run.printed = True
-                self._log_ready()  # ssh has logged that the session begins, and if it got no terminal
+                self._read_log_first(run)  # ssh says there that the session begins, and if it got no terminal
+                self._follow(run)
             if run.evidence.pty_refused and self._screen is not None:
                 data = self._screen.terminal.processed(data)
             if self._console is not None:
@@ -765,18 +780,17 @@ class Supervisor:
             return False
         data = terminal.read(run.child.fd)
         if data:
-            if run.session:
-                if not run.child.is_raw():
-                    self._empty_pipe(run)
-                self._printed(run, data)
-            else:
-                self._read_log(run)  # ssh logs before it prompts: what it logged comes first
-                if run.evidence.shared:
-                    # A master's client prints nothing of its own, and not all versions log that it began.
-                    run.evidence.reach(SESSION)
-                self._printed(run, data)
-                if follows:
-                    self._follow(run)
+            if not run.session:
+                self._read_log_first(run)
+            refused = run.evidence.pty_refused
+            if run.evidence.shared and run.child.pipe is not None:
+                for line in data.splitlines():
+                    run.evidence.feed_master(os.fsdecode(line))
+            if run.session and run.evidence.pty_refused == refused and not run.child.is_raw():
+                self._empty_pipe(run)
+            self._printed(run, data)
+            if not run.session and follows:
+                self._follow(run)
         run.readable = data != b""  # or every process has closed the pty; SIGCHLD follows
         return bool(data)
 

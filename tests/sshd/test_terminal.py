@@ -382,6 +382,24 @@ def test_without_a_terminal_over_there_the_output_is_as_with_ssh(bare_sshd: Sshd
     assert shown(program()) == shown("ssh")
 
 
+def test_without_a_terminal_over_there_a_shared_master_s_output_is_as_with_ssh(
+    bare_sshd: Sshd, tmp_path: Path
+) -> None:
+    words = ["-F", bare_sshd.config, "-S", tmp_path / "master"]
+
+    def shown(command: str) -> tuple[int, bytes]:
+        with Terminal([command, *words, "-t", "t", "sleep 0.1; seq 3; exit 3"]) as terminal:
+            # ssh races with its master for what the terminal makes of the ends of their own lines.
+            return terminal.wait(), bytes(terminal.output).replace(b"\r\r", b"\r")
+
+    with subprocess.Popen(["ssh", *words, "-MNT", "t"], stdin=subprocess.DEVNULL) as master:
+        wait_for((tmp_path / "master").exists)
+        expected = shown("ssh")
+        assert expected[0] == 3 and b"\r\n1\r\n2\r\n3\r\n" in expected[1]
+        assert shown(program()) == expected
+        master.kill()
+
+
 @BOTH
 def test_without_a_terminal_over_there_a_session_that_must_have_one_ends(
     bare_sshd: Sshd, command: str
@@ -446,6 +464,33 @@ def test_a_suspended_kssh_does_not_hold_up_others_on_its_connection(sshd: Sshd, 
         wait_for(lambda: not terminal.modes()[3] & termios.ECHO)
         type_line(terminal, "exit 5")
         ends(terminal, 5)
+
+
+def test_a_suspended_kssh_does_not_hold_up_its_master(sshd: Sshd, tmp_path: Path) -> None:
+    words = f"-F {sshd.config} -S {tmp_path}/master"
+
+    def answers() -> bool:
+        try:
+            return subprocess.call(["ssh", *words.split(), "t", "true"], timeout=3) == 0
+        except subprocess.TimeoutExpired:
+            return False
+
+    with subprocess.Popen(["ssh", *words.split(), "-MNT", "t"], stdin=subprocess.DEVNULL) as master:
+        wait_for((tmp_path / "master").exists)
+        with log_in(sshd, words=f"-S {tmp_path}/master") as terminal:
+            type_line(terminal, "stty -opost; head -c 30000000 /dev/zero; echo done")
+            # Nobody reads the terminal.  As with ssh that mostly holds up the master; whether it does depends
+            # on where in the pipe its last write ends, which no test can force.
+            answers()
+            terminal.send(b"~\x1a")
+            terminal.expect(b"Stopped")
+            at_local_prompt(terminal)
+            assert answers()
+            type_line(terminal, "fg")
+            terminal.expect(b"\0done\n")
+            type_line(terminal, "exit 5")
+            ends(terminal, 5)
+        master.kill()
 
 
 # Job control of a tunnel.
