@@ -442,6 +442,8 @@ class Supervisor:
             return
         if events & WRITE:
             screen.drain()
+            if self._run is not None and self._run.child.pipe is None:
+                self._read_more(self._run)
         if events & ~WRITE and screen.terminal.raw and self._finish is None:
             data = terminal.read(screen.terminal.fd_in)
             if data:
