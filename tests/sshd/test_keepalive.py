@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import concurrent.futures
-import contextlib
 import json
 import os
 import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
+import psutil
 import pytest
 
 from harness import MARK, Relay, Sshd, alive, end, marked, need, openssh_version, program, wait_for
@@ -475,18 +475,16 @@ class Fragile(Sshd):
         wrapper.chmod(0o755)
         self._program = str(wrapper)
 
-
-@contextlib.contextmanager
-def nothing_left() -> Iterator[None]:
-    """End what was started again on behalf of the sshd of a test."""
-    try:
-        yield
-    finally:
-        end(marked(os.environ[MARK]))
+    def stop(self) -> None:
+        """End it, and what was started in its place, which has emptied its environment."""
+        super().stop()
+        config = str(self.directory / "sshd_config")
+        found = psutil.process_iter(["cmdline"])
+        end([process for process in found if config in " ".join(process.info["cmdline"] or [])])
 
 
 def test_an_sshd_that_does_not_come_back_gets_its_old_file_back(tmp_path: Path) -> None:
-    with Fragile(tmp_path / "sshd") as sshd, nothing_left():
+    with Fragile(tmp_path / "sshd") as sshd:
         config = config_of(sshd)
         before = config.read_bytes()
         old = sshd.pid
