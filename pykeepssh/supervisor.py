@@ -222,9 +222,11 @@ class Supervisor:
         self._screen: terminal.Screen | None = None
         self._console: Console | None = None  # only where the session is on the terminal
         self._stderr_fd = self._separate_stderr(plan)
-        # Not where another program than ssh may ask whether its output goes to a terminal.
+        # Not where another program than ssh may ask whether its output goes to a terminal, nor where a
+        # master's words go elsewhere: they may say that the session got none.
         local_commands = planning.first_value(configuration, "permitlocalcommand", "yes") != "no"
-        self._pipes = not (local_commands or program.is_script(path))
+        unheard = shares and self._stderr_fd is not None
+        self._pipes = not (local_commands or unheard or program.is_script(path))
         self._channel_told = False
         self._ssh_lines: notify.SshLines | None = None
         self._hook = notify.Hook(settings.hook)
@@ -372,9 +374,10 @@ class Supervisor:
         ssh goes on meanwhile: it answers keepalives, and its output waits in pipe and pty.
         """
         self._lookout.look_away()
-        self._let_output_wait(False)
         if self._run is not None:
-            self._empty_pipe(self._run)  # ssh may be waiting already
+            self._read_pipe(self._run)  # the first output of all sets what the next line takes back
+            self._run.child.set_output_waits(False)
+            self._read_pipe(self._run)  # an ssh that waits already goes on
         screen = self._screen
         was_raw = screen is not None and screen.terminal.raw
         if screen is not None:
@@ -389,11 +392,8 @@ class Supervisor:
             with contextlib.suppress(OSError, termios.error):
                 screen.terminal.make_raw()  # in the background this stops kssh again
             self._resized()
-        self._let_output_wait(True)
-
-    def _let_output_wait(self, waits: bool) -> None:
-        if self._run is not None and self._run.session:
-            self._run.child.set_output_waits(waits)
+        if self._run is not None:
+            self._run.child.set_output_waits(True)
 
     # -- the terminal ----------------------------------------------------------------------------
 
@@ -710,7 +710,6 @@ class Supervisor:
                 if seen.command_ended or not self._read_pty(run, follows=False):
                     break
             run.session = True
-            run.child.set_output_waits(True)
             run.left = False  # an interrupt typed before did not end ssh
             self._guard(run)
             self._dispatch(machine.SessionReached(time.monotonic()))
@@ -757,6 +756,7 @@ class Supervisor:
                 run.printed = True
                 self._read_log_first(run)  # ssh says there that the session begins, and if it got no terminal
                 self._follow(run)
+                run.child.set_output_waits(True)  # whoever writes has made it non-blocking before that
             if run.evidence.pty_refused and self._screen is not None:
                 data = self._screen.terminal.processed(data)
             if self._console is not None:
