@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import time
 
-from . import wording
+from . import termmodes, wording
 from .kinds import SHELL
 from .outcomes import ENDED, FINISHED, GAVE_UP, LOST, RETRY, UP, Report
 
@@ -26,9 +26,11 @@ SUSPEND = "suspend"
 NOTHING = "nothing"
 
 _KEYS = {b"\r": RETRY_NOW, b"\n": RETRY_NOW, b"\x03": QUIT, b"\x1a": SUSPEND}
-_LETTERS = {b"q": QUIT, b"Q": QUIT}
+_LETTERS = (b"q", b"Q")  # that mean QUIT
 # A letter sooner than this after a link's death was meant for the session, unless it stays alone.
 NOTICE_S = 1.0
+# Keys that follow each other faster than this belong to one line; a letter among them is no command.
+TYPING_S = 0.5
 SILENT_S = 1.5  # an echo that takes longer than this may never come
 STALL_S = 6.0  # an echo that takes longer than this is no slow line any more
 _MOST_HELD_LINES = 50
@@ -77,6 +79,10 @@ class Console:
         self._connecting = False
         self._held_lines: list[bytes] = []  # ssh's words about a retry, of use only if it is the last
         self._dropped = False
+        self._key = b""  # the last one that meant nothing
+        self._key_at = -math.inf  # and when it came (monotonic)
+        self._line_begun = False  # in the session
+        self._line_lost = False  # its beginning was thrown away: its rest is worth nothing
         self._typed_at: float | None = None  # typed, and not a byte came back since
 
     # -- telling ---------------------------------------------------------------------------------
@@ -94,7 +100,7 @@ class Console:
         self._screen.clear_status()
         if report.event == GAVE_UP:
             self._show_held_lines()
-            self._screen.terminal.drop_input = True
+            self._screen.terminal.drop_input = self.waits or report.session_s is not None
         if not self.waits or report.event not in (GAVE_UP, ENDED):
             return False
         # What was in the status line is said for good: the session that was lost, and the end.
@@ -177,26 +183,43 @@ class Console:
 
     def key(self, data: bytes) -> str:
         """Return what was meant by something typed while there is no session."""
-        meaning = _KEYS.get(data, NOTHING)
-        left_s = self._dead_since + NOTICE_S - time.monotonic()
-        self._loop.disarm(_ALONE)
-        if data in _LETTERS:
-            if left_s <= 0:
-                return _LETTERS[data]
-            self._loop.arm(_ALONE, left_s, self._was_alone)
-        elif meaning == NOTHING:
-            self._dropped = True
+        key = data[:1] if len(set(data)) == 1 else data  # held down, or pressed again and again
+        interrupt, suspend = self._screen.terminal.signal_characters()
+        meaning = _KEYS.get(key, QUIT if key in _each(interrupt) else NOTHING)
+        if key in _each(suspend):
+            meaning = SUSPEND
+        now = time.monotonic()
+        # A person types one by one; what comes at once is pasted, and over.
+        in_line = now - self._key_at < TYPING_S and len(self._key) == 1 and key != self._key
+        again = key == self._key and self._loop.is_armed(_ALONE)
+        self._key, self._key_at = (key, now) if meaning == NOTHING else (b"", -math.inf)
+        if not again:
+            self._loop.disarm(_ALONE)
+            if key in _LETTERS and not in_line:
+                self._loop.arm(_ALONE, max(TYPING_S, self._dead_since + NOTICE_S - now), self._was_alone)
+            elif meaning == NOTHING:
+                self._dropped = True
+        self._line_lost = meaning == NOTHING and data[-1:] not in _each(_LINE_END)
         return meaning
 
     def _was_alone(self) -> None:
         if self.waits:
             self._quit()
 
+    def rest_of_line(self, data: bytes) -> bool:
+        """Tell whether a key typed to a new session goes on with a line that was begun in the dead one."""
+        now = time.monotonic()
+        goes_on = self._line_lost and len(data) == 1 and now - self._key_at < TYPING_S
+        self._line_lost = goes_on and data not in _each(_LINE_END)
+        self._key, self._key_at = data, now
+        return goes_on
+
     # -- a silent link ---------------------------------------------------------------------------
 
-    def typed(self) -> None:
-        """Something was typed to the session: an answer is due."""
-        if self._typed_at is None:
+    def typed(self, data: bytes) -> None:
+        """Something was typed to the session: an answer is due, but to what the terminal says by itself."""
+        self._line_begun = data[-1:] not in _each(_LINE_END)
+        if self._typed_at is None and not termmodes.is_report(data):
             self._typed_at = time.monotonic()
             self._loop.arm(_STALL, SILENT_S, self._has_stalled)
 
@@ -216,6 +239,7 @@ class Console:
         """ssh has ended: what was typed and not answered is lost."""
         if self._typed_at is not None:
             self._dropped = True
+        self._line_lost, self._line_begun = self._line_begun, False
         self.answered()
 
     def _show_stall(self) -> None:
@@ -224,3 +248,7 @@ class Console:
             silent_s = round(time.monotonic() - self._typed_at)
             self._screen.title(f"kssh: {self._host}: no answer for {wording.duration(silent_s)}")
             self._loop.arm(_STALL, 1.0, self._show_stall)
+
+
+def _each(characters: bytes) -> list[bytes]:
+    return [characters[at : at + 1] for at in range(len(characters))]

@@ -26,8 +26,9 @@ class Escapes:
     """
 
     def __init__(self, escape: int | None) -> None:
-        """Follow an escape character given as a byte value, or none at all."""
+        """Follow an escape character given as a byte value, or none at all; it stands in "character"."""
         self._escape = escape
+        self.character = b"" if escape is None else bytes((escape,))
         self._pending = False
         self._line_start = True
 
@@ -68,9 +69,21 @@ class Escapes:
 
 
 def parse(value: str) -> int | None:
-    """Return the byte of an EscapeChar as "ssh -G" or -e writes it: "~", "^A" or "none"."""
+    r"""Return the byte of an EscapeChar as -e or "ssh -G" writes it: "~", "^A"; None for "none".
+
+    With -G it went through vis(3), which puts a backslash before what cannot be seen: "\^A", "\\", "\040",
+    "\M-x", "\M^A".
+    """
+    quoted = len(value) > 1 and value[0] == "\\"
+    meta = 0
+    if quoted:
+        value = value[1:]
+        if len(value) == 3 and value.isdigit():
+            return int(value, 8) & 0xFF
+        if len(value) > 1 and value[0] == "M":
+            meta, value = 0x80, value[2:] if value[1] == "-" else value[1:]
     if len(value) == 1:
-        return ord(value) & 0xFF
+        return ord(value) & 0xFF | meta
     if len(value) == 2 and value[0] == "^":
-        return ord(value[1]) & 0x1F
+        return (0x7F if quoted and value[1] == "?" else ord(value[1]) & 0x1F) | meta
     return None

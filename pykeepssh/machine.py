@@ -272,7 +272,7 @@ _OF_AGE = "KSSH_MAXLIFETIME is over"
 
 def _stopped(link: Link, why: str = "") -> Report:
     """Return the facts about a link that was stopped from outside, by a signal or by its age."""
-    return Report(SAY_ENDED, LEFT, why, link.history.starts)
+    return Report(SAY_ENDED, LEFT, why, link.history.starts, limit=bool(why))
 
 
 def _starting_open(link: Link, event: PathOpened) -> Step:

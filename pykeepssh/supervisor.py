@@ -151,6 +151,7 @@ class Run:
         self.line_begun = False  # ssh printed the beginning of one where nobody sits at the terminal
         self.started = time.monotonic()
         self.left = False
+        self.interrupted = False  # by a character that the terminal would have sent a signal for
         self.connected = False
         self.session = False
         self.up = False
@@ -368,8 +369,10 @@ class Supervisor:
                     self._screen.terminal.make_raw()
             self._resized()
 
-    def _suspend(self) -> None:
+    def _suspend(self, by_key: bool = False) -> None:
         """Stop as a job of the shell, with the terminal as the shell left it; go on when continued.
+
+        by_key  the person typed what stops all of a job, such as the script that started kssh
 
         ssh goes on meanwhile: it answers keepalives, and its output waits in pipe and pty.
         """
@@ -379,13 +382,15 @@ class Supervisor:
             self._run.child.set_output_waits(False)
             self._read_pipe(self._run)  # an ssh that waits already goes on
         screen = self._screen
+        by_key = by_key and screen is not None and screen.terminal.signals_us()
+        whole_job = by_key or self._back is not None  # the front of -f is of it
         was_raw = screen is not None and screen.terminal.raw
         if screen is not None:
             screen.clear_status()
             screen.drain()
             screen.terminal.restore()
         handler = signal.signal(signal.SIGTSTP, signal.SIG_DFL)
-        os.kill(os.getpid() if self._back is None else 0, signal.SIGTSTP)  # 0: the front of -f too
+        os.kill(0 if whole_job else os.getpid(), signal.SIGTSTP)
         # Here kssh stands still; in a session without a job-control shell the kernel goes straight on.
         signal.signal(signal.SIGTSTP, handler)
         if screen is not None and was_raw:
@@ -478,6 +483,8 @@ class Supervisor:
         self._drain_to_ssh()
 
     def _typed_in_session(self, run: Run, data: bytes) -> None:
+        if self._console is not None and self._console.rest_of_line(data):
+            return
         if self._is_signal(run, data):  # without a pty on the remote side they are for ssh
             return
         for part in run.escapes.feed(data):
@@ -486,13 +493,13 @@ class Supervisor:
             elif part == escapes.LEAVE:
                 run.left = True
             elif part == escapes.SUSPEND:
-                self._print(b"~^Z [suspend ssh]\r\n")
+                self._print(run.escapes.character + b"^Z [suspend ssh]\r\n")
                 self._suspend()
             else:
                 self._leave_in_background(run)
                 return
         if self._console is not None:
-            self._console.typed()
+            self._console.typed(data)
 
     def _typed_before_session(self, run: Run, data: bytes) -> None:
         run.answered = True
@@ -506,17 +513,17 @@ class Supervisor:
             return False
         interrupt, suspend = self._screen.terminal.signal_characters()
         if any(char in data for char in suspend):
-            self._suspend()  # the kernel would not stop ssh on a pty of ours
+            self._suspend(by_key=True)  # the kernel would not stop ssh on a pty of ours
             return True
         if any(char in data for char in interrupt):
-            run.left = True  # the pty turns the character into a signal for ssh
+            run.left = run.interrupted = True  # the pty turns the character into a signal for ssh
         return False
 
     def _typed_while_waiting(self, meaning: str) -> None:
         if meaning == QUIT:
             self._quit()
         elif meaning == SUSPEND:
-            self._suspend()
+            self._suspend(by_key=True)
         elif meaning == RETRY_NOW and self._run is None:
             self._dispatch(machine.RetryRequested())
 
@@ -545,7 +552,7 @@ class Supervisor:
         of input and shows what still comes.
         """
         assert self._screen is not None and run.child.fd is not None
-        self._print(b"~& [backgrounded]\r\n")
+        self._print(run.escapes.character + b"& [backgrounded]\r\n")
         run.to_ssh.put(b"\x04")
         self._drain_to_ssh()
         out = self._screen.terminal.fd_out
@@ -710,7 +717,7 @@ class Supervisor:
                 if seen.command_ended or not self._read_pty(run, follows=False):
                     break
             run.session = True
-            run.left = False  # an interrupt typed before did not end ssh
+            run.left = run.interrupted = False  # an interrupt typed before did not end ssh
             self._guard(run)
             self._dispatch(machine.SessionReached(time.monotonic()))
         if not run.up and machine.has_gone_up(seen, self._kind, self._remote_forwards):
@@ -873,7 +880,19 @@ class Supervisor:
         if self._kind == TUNNEL and self._screen is not None:
             self._screen.drain()
             self._screen.terminal.restore()
+        if run.interrupted:
+            self._interrupt_job(signal.SIGQUIT if ended.signal == signal.SIGQUIT else signal.SIGINT)
         self._exited(ended, seen, run.left, run.prompted and not run.answered)
+
+    def _interrupt_job(self, signum: int) -> None:
+        """Let all of the job have the signal that the person typed, such as the script that started kssh.
+
+        A shell that waits for kssh goes on with its script unless it had the signal as well.
+        """
+        if self._screen is not None and self._screen.terminal.signals_us():
+            before = signal.signal(signum, signal.SIG_IGN)
+            os.kill(0, signum)
+            signal.signal(signum, before)
 
     def _exited(
         self, ended: Exit, seen: Evidence | None, left: bool = False, unanswered: bool = False

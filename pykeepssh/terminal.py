@@ -21,6 +21,7 @@ from . import termmodes
 WINSIZE = b"\0" * 8  # struct winsize: rows, columns, x pixels, y pixels (ioctl_tty(2))
 CHUNK_BYTES = 65536
 _BLOCKING_CHUNK_BYTES = 512  # what a terminal takes without waiting long, where it cannot be asked
+_MOVING = (b"[?1049l", b"[?1047l", b"[?47l", b"[?6l")  # what moves the cursor when modes are taken back
 GREEN, YELLOW = "32", "33"  # SGR parameters (ECMA-48)
 _IFLAG, _OFLAG, _CFLAG, _LFLAG, _ISPEED, _OSPEED, _CC = range(7)
 
@@ -85,10 +86,17 @@ class Terminal:
 
     def in_foreground(self) -> bool:
         """Tell whether kssh may touch the terminal without being stopped for it."""
+        return self._foreground_group() in (os.getpgrp(), None)
+
+    def signals_us(self) -> bool:
+        """Tell whether a key such as Ctrl-C would signal kssh's process group, were the terminal not raw."""
+        return self._foreground_group() == os.getpgrp()
+
+    def _foreground_group(self) -> int | None:
         try:
-            return os.tcgetpgrp(self.fd_in) == os.getpgrp()
+            return os.tcgetpgrp(self.fd_in)
         except OSError:
-            return True  # not our controlling terminal: there is no job control on it
+            return None  # not our controlling terminal: there is no job control on it
 
     def make_raw(self) -> None:
         """Hand every byte on untouched, as ssh does (sshtty.c, enter_raw_mode).
@@ -322,7 +330,8 @@ class Screen:
         """Take back what the remote side set and can no longer take back itself."""
         undo = self._modes.undo()  # first: it closes what may be half a sequence
         if undo:
-            self._put(undo, line_start=False)
+            moves = any(sequence in undo for sequence in _MOVING)
+            self._put(undo, line_start=self._line_start and not moves)
         self.title("")
 
     def bell(self) -> None:

@@ -132,6 +132,20 @@ _MAIN, _ALTERNATE = 0, 1
 _Saved = tuple[int, frozenset[int], bool, bool, bytes]
 
 
+# What a terminal sends by itself: answers to what a program asked (DA, CPR, DSR, DECRPM, XTWINOPS, kitty's
+# flags, OSC, DCS, APC), focus, mouse.
+_REPORT = re.compile(
+    rb"(?:\x1b\[[?>=]?[\d;]*(?:c|R|n|\$y|t)|\x1b\[\?\d*u|\x1b[P\]_][^\x07\x1b]*(?:\x07|\x1b\\)"
+    rb"|\x1b\[[IO]|\x1b\[<[\d;]*[Mm]|\x1b\[M...)+",
+    re.DOTALL,
+)
+
+
+def is_report(data: bytes) -> bool:
+    """Tell whether what came from a terminal is only what it sends by itself, and nothing typed."""
+    return _REPORT.fullmatch(data) is not None
+
+
 class Tracker:
     """Follows what is written to a terminal, and knows what would have to be taken back.
 

@@ -136,9 +136,10 @@ def status(report: Report, host: str, left_s: float | None, columns: int) -> str
     left_s   seconds until the next start, or None while ssh connects
     columns  what the terminal has; the line is cut to fit into one less
 
-    What tells least goes first when there is no room: the reason is shortened, then left out.
+    What tells least goes first when there is no room: the reason is shortened, then left out; then the
+    host's name is shortened.
     """
-    head = f"kssh: {host}: {_what(report)}"
+    what = _what(report)
     if left_s is None:
         tail = f"; retry {report.start}: connecting"
     elif left_s == math.inf:
@@ -146,7 +147,11 @@ def status(report: Report, host: str, left_s: float | None, columns: int) -> str
     else:
         # Whole seconds, rounded up: a countdown ends at 1, not at 0.
         tail = f"; retry {report.start} in {duration(max(1, math.ceil(left_s)))}. {_KEYS}"
-    room = columns - 1 - len(head) - len(tail) - len(" ()")
+    room = columns - 1 - len(f"kssh: : {what}{tail}")
+    if len(host) > room >= _LEAST_HOST:
+        host = host[: room - 1] + "…"
+    head = f"kssh: {host}: {what}"
+    room -= len(host) + len(" ()")
     reason = report.reason
     if len(reason) > room:
         reason = reason[: room - 1] + "…" if room >= _LEAST_REASON else ""
@@ -155,6 +160,7 @@ def status(report: Report, host: str, left_s: float | None, columns: int) -> str
 
 
 _LEAST_REASON = 12
+_LEAST_HOST = 4
 
 
 def back(report: Report, host: str, dropped: bool) -> str:
@@ -174,9 +180,10 @@ def level(report: Report, attended: bool) -> str:
     if report.event == UP:
         return "VERBOSE" if as_ssh else "INFO"
     if report.event == GAVE_UP:
-        return "VERBOSE" if as_ssh and report.outcome != HOST_KEY else "ERROR"
+        return "VERBOSE" if as_ssh else "ERROR"
     if report.event == ENDED:
-        return "VERBOSE" if attended and report.outcome in (FINISHED, LEFT) else "INFO"
+        as_ssh = attended and report.outcome in (FINISHED, LEFT) and not report.limit
+        return "VERBOSE" if as_ssh else "INFO"
     return "INFO" if report.event == RETRY else "DEBUG"
 
 

@@ -5,6 +5,7 @@ Where the rule is "as ssh", the same steps are taken with ssh itself.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import random
@@ -433,6 +434,57 @@ def test_without_a_terminal_over_there_the_signal_keys_are_for_ssh(
             at_local_prompt(terminal)
 
 
+# Another escape character.
+
+
+@pytest.mark.parametrize("words", ["-e ^]", "-e \\\\", "-o EscapeChar=^]"])
+@BOTH
+def test_an_escape_character_of_the_user_s_own(sshd: Sshd, command: str, words: str) -> None:
+    with log_in(sshd, command, words=words) as terminal:
+        key = b"\x1d" if "]" in words else b"\\"
+        begin = len(terminal.output)
+        terminal.send(b"\r" + key + b"\x1a")
+        terminal.expect(key + b"^Z [suspend ssh]\r\n")
+        terminal.expect(b"Stopped")
+        at_local_prompt(terminal)
+        type_line(terminal, "fg")
+        wait_for(lambda: not terminal.modes()[3] & termios.ECHO)
+        terminal.send(b"\r" + key + b".")
+        ends(terminal, 255)
+        assert b"link lost" not in terminal.output[begin:]
+
+
+# The keys that send signals to all of a job.
+
+
+@pytest.mark.parametrize("key", [b"\x1a", b"\x03"], ids=["Ctrl-Z", "Ctrl-C"])
+@pytest.mark.parametrize("name", ["bash", "dash"])
+@BOTH
+def test_a_signal_key_at_a_prompt_is_for_the_whole_job(
+    sshd: Sshd, command: str, name: str, key: bytes
+) -> None:
+    options = "-o StrictHostKeyChecking=ask -o UserKnownHostsFile=/dev/null"
+    script = f"for i in 1 2; do {command} -F {sshd.config} {options} t; echo st=$?; done"
+    with shell() as terminal:
+        type_line(terminal, f"{need(name)} -c '{script}'")
+        terminal.expect(b"continue connecting")
+        begin = len(terminal.output)
+        wait_for(lambda: not terminal.modes()[3] & termios.ICANON or command == "ssh")
+
+        def is_at_the_shell() -> bool:
+            terminal.send(key)  # ssh can miss a signal that comes just after it prints a prompt
+            with contextlib.suppress(pytest.fail.Exception):
+                return bool(terminal.expect(LOCAL, timeout=2))
+            return False
+
+        wait_for(is_at_the_shell)
+        type_line(terminal, "echo here-$((1+1))")
+        terminal.expect(b"here-2\r\n")
+        assert (b"Stopped" in terminal.output[begin:]) == (key == b"\x1a")
+        assert b"st=1" not in terminal.output[begin:]
+        assert b"continue connecting" not in terminal.output[begin:]
+
+
 # A connection that is shared.
 
 
@@ -696,6 +748,39 @@ def test_back_rings_once_and_has_the_size_and_nothing_typed(sshd: Sshd, relay: R
         assert b"xyzzy" not in terminal.output
         type_line(terminal, "exit 4")
         ends(terminal, 4)
+
+
+def type_by_hand(terminal: Terminal, line: bytes) -> None:
+    """Type as a person does: key by key."""
+    for at in range(len(line)):
+        terminal.send(line[at : at + 1])
+        time.sleep(0.03)
+
+
+def test_a_line_that_is_typed_while_it_waits_stays_out_of_the_local_shell(
+    sshd: Sshd, relay: Relay, tmp_path: Path
+) -> None:
+    with log_in(sshd, through=relay) as terminal:
+        down(terminal, relay)
+        terminal.expect(re.compile(rb"retry [4-9] in"))
+        type_by_hand(terminal, b"sqlite3 db; touch %s/made\r" % os.fsencode(tmp_path))
+        terminal.send(b"q")
+        ends(terminal, 255)
+        at_local_prompt(terminal)
+        assert not (tmp_path / "made").exists()
+        assert b"sqlite3" not in terminal.output
+
+
+def test_the_rest_of_a_line_stays_out_of_the_new_session(sshd: Sshd, relay: Relay, tmp_path: Path) -> None:
+    with log_in(sshd, through=relay) as terminal:
+        relay.reset()
+        while b"kssh: t: back" not in terminal.output:
+            type_by_hand(terminal, b"x")
+            terminal.read()
+        type_by_hand(terminal, b"; touch %s/made\r" % os.fsencode(tmp_path))
+        type_line(terminal, "echo $((6*7)) whole")
+        terminal.expect(b"42 whole\r\n")
+        assert not (tmp_path / "made").exists()
 
 
 # A session that is found again.

@@ -9,7 +9,7 @@ import pyte
 import pytest
 from hypothesis import example, given, strategies as st
 
-from pykeepssh.termmodes import ANSI_MODES, PRIVATE_MODES, Tracker
+from pykeepssh.termmodes import ANSI_MODES, PRIVATE_MODES, Tracker, is_report
 
 ROWS = 24
 RECORDINGS = sorted((Path(__file__).parent / "data").glob("*.bin"))
@@ -378,3 +378,27 @@ def test_it_knows_whether_a_sequence_is_open(data: bytes, inside: bool) -> None:
     tracker = Tracker()
     tracker.feed(data)
     assert tracker.is_inside == inside
+
+
+# From a terminal: whether it sent that by itself.
+FROM_TERMINAL = {
+    b"\x1b[?62;22c": True,
+    b"\x1b[>0;276;0c\x1b[24;80R": True,
+    b"\x1b]11;rgb:0000/0000/0000\x1b\\": True,
+    b"\x1bP1+r544e\x1b\\": True,
+    b"\x1b[I": True,
+    b"\x1b[<35;10;20M": True,
+    b"\x1b[M #!": True,
+    b"\x1b[?1u": True,
+    b"\x1b[A": False,
+    b"\x1b[15~": False,
+    b"\x1b[97;5u": False,
+    b"a": False,
+    b"\x1b[Ils\r": False,
+    b"": False,
+}
+
+
+@pytest.mark.parametrize("data", FROM_TERMINAL)
+def test_what_a_terminal_sends_by_itself_is_not_typed(data: bytes) -> None:
+    assert is_report(data) == FROM_TERMINAL[data]

@@ -285,6 +285,12 @@ def test_the_status_line_fits(left_s: float | None, columns: int) -> None:
     assert len(said) < columns
 
 
+def test_a_long_name_leaves_the_countdown_and_the_keys() -> None:
+    said = wording.status(GONE, "a-very-long-name.of.a.host.example.com", 3.2, 80)
+    assert said == "kssh: a-very-long-…: link lost after 2h13m; retry 2 in 4 s" + KEYS
+    assert len(said) == 79
+
+
 @given(st.text(max_size=60), WAITS, st.integers(2, 300))
 def test_whatever_is_said_fits_the_terminal(reason: str, left_s: float | None, columns: int) -> None:
     assert len(wording.status(GONE._replace(reason=reason), "host", left_s, columns)) < columns
@@ -306,9 +312,11 @@ LEVELS = {
     (GAVE_UP, UNREACHABLE, 1, False): ("VERBOSE", "ERROR"),  # ssh has said it already
     (GAVE_UP, UNREACHABLE, 1, True): ("ERROR", "ERROR"),
     (GAVE_UP, UNREACHABLE, 2, False): ("ERROR", "ERROR"),
-    (GAVE_UP, HOST_KEY, 1, False): ("ERROR", "ERROR"),
+    (GAVE_UP, HOST_KEY, 1, False): ("VERBOSE", "ERROR"),
+    (GAVE_UP, HOST_KEY, 2, False): ("ERROR", "ERROR"),
     (ENDED, FINISHED, 3, False): ("VERBOSE", "INFO"),
     (ENDED, LEFT, 3, False): ("VERBOSE", "INFO"),
+    (ENDED, LEFT, 3, True): ("INFO", "INFO"),  # KSSH_MAXLIFETIME
     (ENDED, LOST, 3, False): ("INFO", "INFO"),
 }
 
