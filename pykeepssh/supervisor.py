@@ -157,6 +157,7 @@ class Run:
         self.up = False
         self.prompted = False  # ssh has asked for something before the session
         self.answered = False  # and something was typed after that
+        self.echoes = False  # and the end of that line has not come back yet
 
     def close(self) -> None:
         """Close what belongs to this run; ssh has been reaped or goes with its pty."""
@@ -502,7 +503,7 @@ class Supervisor:
             self._console.typed(data)
 
     def _typed_before_session(self, run: Run, data: bytes) -> None:
-        run.answered = True
+        run.answered = run.echoes = True
         if not self._is_signal(run, data):
             run.to_ssh.put(data)
 
@@ -651,6 +652,8 @@ class Supervisor:
         run = self._run
         if run is not None and run.session:
             self._read_more(run)  # what ssh printed before it logged comes first
+        elif run is not None and run.echoes:
+            self._read_pty(run)
         self._log_ready()
 
     def _log_ready(self) -> None:
@@ -789,7 +792,13 @@ class Supervisor:
             return False
         data = terminal.read(run.child.fd)
         if data:
+            said = data
             if not run.session:
+                if run.echoes and b"\n" in data:
+                    # The end of an answer is echoed before ssh has it, and a new prompt ends no line.
+                    run.echoes = False
+                    echo, newline, said = data.rpartition(b"\n")
+                    self._printed(run, echo + newline)
                 self._read_log_first(run)
             refused = run.evidence.pty_refused
             if run.evidence.shared and run.child.pipe is not None:
@@ -797,7 +806,8 @@ class Supervisor:
                     run.evidence.feed_master(os.fsdecode(line))
             if run.session and run.evidence.pty_refused == refused and not run.child.is_raw():
                 self._empty_pipe(run)
-            self._printed(run, data)
+            if said:
+                self._printed(run, said)
             if not run.session and follows:
                 self._follow(run)
         run.readable = data != b""  # or every process has closed the pty; SIGCHLD follows
@@ -859,7 +869,7 @@ class Supervisor:
         self._loop.disarm(_ASSUMED)
         self._loop.disarm(_OPENED)
         if not run.session:
-            self._log_ready()
+            self._log_came()
         self._let_go(run)
         while self._read_pipe(run):
             pass

@@ -54,6 +54,13 @@ def type_line(terminal: Terminal, line: str) -> None:
     terminal.send(line.encode() + b"\r")
 
 
+def type_by_hand(terminal: Terminal, line: bytes) -> None:
+    """Type as a person does: key by key."""
+    for at in range(len(line)):
+        terminal.send(line[at : at + 1])
+        time.sleep(0.03)
+
+
 def at_local_prompt(terminal: Terminal) -> None:
     """Wait until the local shell carries out a command again."""
     terminal.expect(LOCAL)
@@ -485,6 +492,16 @@ def test_a_signal_key_at_a_prompt_is_for_the_whole_job(
         assert b"continue connecting" not in terminal.output[begin:]
 
 
+def test_the_echo_of_an_answer_stands_before_what_ssh_says_to_it(sshd: Sshd) -> None:
+    words = ["-F", sshd.config, "-o", "StrictHostKeyChecking=ask", "-o", "UserKnownHostsFile=/dev/null", "t"]
+    for _ in range(8):  # without care it went wrong in one of five
+        with Terminal([program(), *words]) as terminal:
+            terminal.expect(b"fingerprint])? ")
+            type_by_hand(terminal, b"no\r")
+            assert terminal.wait() == 255
+            assert terminal.output.endswith(b"? no\r\nHost key verification failed.\r\n")
+
+
 # A connection that is shared.
 
 
@@ -748,13 +765,6 @@ def test_back_rings_once_and_has_the_size_and_nothing_typed(sshd: Sshd, relay: R
         assert b"xyzzy" not in terminal.output
         type_line(terminal, "exit 4")
         ends(terminal, 4)
-
-
-def type_by_hand(terminal: Terminal, line: bytes) -> None:
-    """Type as a person does: key by key."""
-    for at in range(len(line)):
-        terminal.send(line[at : at + 1])
-        time.sleep(0.03)
 
 
 def test_a_line_that_is_typed_while_it_waits_stays_out_of_the_local_shell(
