@@ -98,6 +98,7 @@ class Evidence:
     """
 
     __slots__ = (
+        "_jump_error",
         "_session_channel",
         "address",
         "asked_to_end",
@@ -136,6 +137,7 @@ class Evidence:
         self.killed_by: int | None = None
         self.cause: str | None = None
         self.error = ""
+        self._jump_error = ""
         self._session_channel: str | None = None
 
     def feed(self, line: str) -> None:
@@ -145,6 +147,7 @@ class Evidence:
         if level < DEBUG1:
             if level < VERBOSE:
                 self.error = text
+                self._blame_jump()
             for pattern, learn in _PLAIN:
                 match = pattern.match(text)
                 if match:
@@ -165,6 +168,13 @@ class Evidence:
         for pattern, cause in _JUMP_ROWS:
             if self.cause in (None, UNREACHABLE) and pattern.match(line):
                 self.cause = cause
+        if line.startswith("ssh: "):
+            self._jump_error = line
+            self._blame_jump()
+
+    def _blame_jump(self) -> None:
+        if self._jump_error and " by UNKNOWN port " in self.error:
+            self.error = self._jump_error
 
     def feed_master(self, line: str) -> None:
         """Take in a line that a shared master printed on the terminal of this ssh, which logs none of it."""

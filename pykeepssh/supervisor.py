@@ -156,6 +156,7 @@ class Run:
         self.session = False
         self.up = False
         self.prompted = False  # ssh has asked for something before the session
+        self.prompt = b""  # that, and what was typed and echoed behind it
         self.answered = False  # and something was typed after that
         self.echoes = False  # and the end of that line has not come back yet
 
@@ -398,6 +399,8 @@ class Supervisor:
             with contextlib.suppress(OSError, termios.error):
                 screen.terminal.make_raw()  # in the background this stops kssh again
             self._resized()
+            if self._run is not None and self._run.prompted and not self._run.session:
+                self._print(self._run.prompt)  # as ssh does: the shell has written below it
         if self._run is not None:
             self._run.child.set_output_waits(True)
 
@@ -817,6 +820,18 @@ class Supervisor:
         if run.evidence.address is None and run.evidence.phase < AUTHENTICATED:
             for line in data.splitlines():
                 run.evidence.feed_jump(os.fsdecode(line))
+            waits = self._console is not None and self._console.waits and not run.prompted
+            if (
+                self._console is not None
+                and waits
+                and run.evidence.phase < CONNECTED
+                and data.endswith(b"\n")
+            ):
+                for line in data.splitlines():
+                    self._console.hold_line(line)  # as ssh's own about a retry
+                return
+        if not run.session:
+            run.prompt = (run.prompt + data).rpartition(b"\n")[2]
         if self._screen is not None:
             if not run.session and run.evidence.phase < AUTHENTICATED and not data.endswith(b"\n"):
                 if self._console is not None:

@@ -94,7 +94,7 @@ def _short(error: str) -> str:
     """Return an error of ssh's without what the line says already: "Connection refused"."""
     if error.startswith(("ssh: connect to host ", "ssh: Could not resolve hostname ")):
         error = error.rpartition(": ")[2]
-    if error.startswith("client_loop: "):
+    if error.startswith(("client_loop: ", "send disconnect: ")):  # with LogVerbose it is a tag
         return "the connection was closed"
     return error.removesuffix(".")
 

@@ -441,6 +441,21 @@ def test_without_a_terminal_over_there_the_signal_keys_are_for_ssh(
             at_local_prompt(terminal)
 
 
+@BOTH
+def test_a_prompt_is_shown_again_after_fg(sshd: Sshd, command: str) -> None:
+    with shell() as terminal:
+        options = "-o StrictHostKeyChecking=ask -o UserKnownHostsFile=/dev/null"
+        type_line(terminal, f"{command} -F {sshd.config} {options} t")
+        terminal.expect(b"fingerprint])? ")
+        terminal.send(b"\x1a")
+        terminal.expect(b"Stopped")
+        at_local_prompt(terminal)
+        type_line(terminal, "fg")
+        terminal.expect(b"fingerprint])? ")
+        type_line(terminal, "no")
+        ends(terminal, 255)
+
+
 # Another escape character.
 
 
@@ -791,6 +806,25 @@ def test_the_rest_of_a_line_stays_out_of_the_new_session(sshd: Sshd, relay: Rela
         type_line(terminal, "echo $((6*7)) whole")
         terminal.expect(b"42 whole\r\n")
         assert not (tmp_path / "made").exists()
+
+
+def test_behind_a_jump_host_the_status_line_names_what_failed(
+    sshd: Sshd, relay: Relay, tmp_path: Path
+) -> None:
+    through = sshd.config_for(relay.port)
+    config = tmp_path / "config"
+    config.write_text(f"Host j\nProxyCommand none\n{through.read_text().replace('Host t', 'Match all')}")
+    with shell(env=quick()) as terminal:
+        type_line(terminal, f"{program()} -F {config} -o HostName=127.0.0.1 -J j t")
+        terminal.expect(PROMPT)
+        down(terminal, relay)
+        terminal.expect(re.compile(rb"retry [3-9] in"))
+        begin = len(terminal.output)
+        terminal.expect(re.compile(rb"\(Connection refused\); retry [4-9]: connecting"))
+        terminal.expect(re.compile(rb"retry [5-9] in"))
+        assert b"ssh: connect" not in terminal.output[begin:]
+        terminal.send(b"q")
+        ends(terminal, 255)
 
 
 # A session that is found again.

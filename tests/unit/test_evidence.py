@@ -649,3 +649,18 @@ def test_a_shared_master_is_heard() -> None:
     assert not seen.pty_refused
     seen.feed_master("PTY allocation request failed")
     assert seen.pty_refused
+
+
+def test_what_a_jump_host_says_is_the_reason() -> None:
+    said = "ssh: connect to host 127.0.0.1 port 22: Connection refused"
+    for lines in (("jump", "log"), ("log", "jump")):
+        seen = Evidence()
+        for line in lines:
+            if line == "jump":
+                seen.feed_jump(said)
+            else:
+                seen.feed("Connection closed by UNKNOWN port 65535")
+        assert seen.error == said
+        assert seen.cause == UNREACHABLE
+    seen.feed("Connection reset by 10.0.0.1 port 22")
+    assert seen.error == "Connection reset by 10.0.0.1 port 22"
