@@ -820,13 +820,8 @@ class Supervisor:
         if run.evidence.address is None and run.evidence.phase < AUTHENTICATED:
             for line in data.splitlines():
                 run.evidence.feed_jump(os.fsdecode(line))
-            waits = self._console is not None and self._console.waits and not run.prompted
-            if (
-                self._console is not None
-                and waits
-                and run.evidence.phase < CONNECTED
-                and data.endswith(b"\n")
-            ):
+            whole = run.evidence.phase < CONNECTED and not run.prompted and data.endswith(b"\n")
+            if whole and self._console is not None and self._console.waits:
                 for line in data.splitlines():
                     self._console.hold_line(line)  # as ssh's own about a retry
                 return
