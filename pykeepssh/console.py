@@ -185,8 +185,8 @@ class Console:
         """Return what was meant by something typed while there is no session."""
         key = data[:1] if len(set(data)) == 1 else data  # held down, or pressed again and again
         interrupt, suspend = self._screen.terminal.signal_characters()
-        meaning = _KEYS.get(key, QUIT if key in _each(interrupt) else NOTHING)
-        if key in _each(suspend):
+        meaning = _KEYS.get(key, QUIT if key in interrupt else NOTHING)
+        if key in suspend:
             meaning = SUSPEND
         now = time.monotonic()
         # A person types one by one; what comes at once is pasted, and over.
@@ -199,7 +199,7 @@ class Console:
                 self._loop.arm(_ALONE, max(TYPING_S, self._dead_since + NOTICE_S - now), self._was_alone)
             elif meaning == NOTHING:
                 self._dropped = True
-        self._line_lost = meaning == NOTHING and data[-1:] not in _each(_LINE_END)
+        self._line_lost = meaning == NOTHING and data[-1:] not in _LINE_END
         return meaning
 
     def _was_alone(self) -> None:
@@ -210,7 +210,7 @@ class Console:
         """Tell whether a key typed to a new session goes on with a line that was begun in the dead one."""
         now = time.monotonic()
         goes_on = self._line_lost and len(data) == 1 and now - self._key_at < TYPING_S
-        self._line_lost = goes_on and data not in _each(_LINE_END)
+        self._line_lost = goes_on and data not in _LINE_END
         self._key, self._key_at = data, now
         return goes_on
 
@@ -218,7 +218,7 @@ class Console:
 
     def typed(self, data: bytes) -> None:
         """Something was typed to the session: an answer is due, but to what the terminal says by itself."""
-        self._line_begun = data[-1:] not in _each(_LINE_END)
+        self._line_begun = data[-1:] not in _LINE_END
         if self._typed_at is None and not termmodes.is_report(data):
             self._typed_at = time.monotonic()
             self._loop.arm(_STALL, SILENT_S, self._has_stalled)
@@ -248,7 +248,3 @@ class Console:
             silent_s = round(time.monotonic() - self._typed_at)
             self._screen.title(f"kssh: {self._host}: no answer for {wording.duration(silent_s)}")
             self._loop.arm(_STALL, 1.0, self._show_stall)
-
-
-def _each(characters: bytes) -> list[bytes]:
-    return [characters[at : at + 1] for at in range(len(characters))]

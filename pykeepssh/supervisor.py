@@ -80,7 +80,7 @@ _PTY_TAIL_S = 0.05
 _READS_A_TURN = 16
 # Output that comes faster than this between two reads of the pipe is left to gather for a moment when a
 # read took little: ssh writes 4 kB at a time, and to be woken for each costs more than to move them.
-# Measured (tests/bench/terminal.py): 0.87 to 0.91 of plain ssh's throughput without, 0.94 to 0.98 with
+# Measured (tests/bench/terminal.py): 0.87 to 0.91 of plain ssh's throughput without, 0.90 to 0.98 with
 # it; 0.1 to 0.8 ms and 4 to 64 kB make no difference that stands out.
 _STEADY_S = 0.002
 _LITTLE_BYTES = 16384
@@ -825,7 +825,7 @@ class Supervisor:
                 for line in data.splitlines():
                     self._console.hold_line(line)  # as ssh's own about a retry
                 return
-        if not run.session:
+        if not run.session and run.channel is not None:  # without it nobody knows when a session begins
             run.prompt = (run.prompt + data).rpartition(b"\n")[2]
         if self._screen is not None:
             if not run.session and run.evidence.phase < AUTHENTICATED and not data.endswith(b"\n"):
