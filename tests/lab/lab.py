@@ -595,8 +595,8 @@ def _is_session(pid: int) -> bool | None:
         return None
     if comm == "sleep":
         return False
-    if comm != "ssh":
-        return None  # a fork that has not called exec yet, or a process between
+    if comm != "ssh" or words == [b""]:
+        return None  # a fork that has not called exec yet, is in the midst of it, or a process between
     return b"-G" not in words and b"-V" not in words
 
 

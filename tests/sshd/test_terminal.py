@@ -15,7 +15,7 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import psutil
@@ -52,6 +52,25 @@ def sshd(shared_sshd: Sshd) -> Sshd:
 
 def type_line(terminal: Terminal, line: str) -> None:
     terminal.send(line.encode() + b"\r")
+
+
+def states(processes: Iterable[psutil.Process]) -> set[str]:
+    """Return the states of processes, as psutil names them."""
+    found = set()
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found.add(process.status())
+    return found
+
+
+def jobs(terminal: Terminal) -> list[psutil.Process]:
+    """Return all that stands on the terminal but its shell."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(ProcessLookupError):
+            if os.getsid(process.pid) == terminal.pid != process.pid:
+                found.append(process)
+    return found
 
 
 def type_by_hand(terminal: Terminal, line: bytes) -> None:
@@ -491,15 +510,15 @@ def test_a_signal_key_at_a_prompt_is_for_the_whole_job(
         type_line(terminal, f"{need(name)} -c '{script}'")
         terminal.expect(b"continue connecting")
         begin = len(terminal.output)
+        below = psutil.Process(terminal.pid).children(recursive=True)
+        wait_for(
+            lambda: states(below) == {psutil.STATUS_SLEEPING}
+        )  # ssh misses a signal if it does not read yet
         wait_for(lambda: not terminal.modes()[3] & termios.ICANON or command == "ssh")
-
-        def is_at_the_shell() -> bool:
-            terminal.send(key)  # ssh can miss a signal that comes just after it prints a prompt
-            with contextlib.suppress(pytest.fail.Exception):
-                return bool(terminal.expect(LOCAL, timeout=2))
-            return False
-
-        wait_for(is_at_the_shell)
+        terminal.send(key)
+        terminal.expect(LOCAL)
+        # The shell waits for dash alone: until the signal has come to ssh too, that takes what is typed.
+        wait_for(lambda: states(jobs(terminal)) <= {psutil.STATUS_STOPPED})
         type_line(terminal, "echo here-$((1+1))")
         terminal.expect(b"here-2\r\n")
         assert (b"Stopped" in terminal.output[begin:]) == (key == b"\x1a")
