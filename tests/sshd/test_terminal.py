@@ -511,9 +511,8 @@ def test_a_signal_key_at_a_prompt_is_for_the_whole_job(
         terminal.expect(b"continue connecting")
         begin = len(terminal.output)
         below = psutil.Process(terminal.pid).children(recursive=True)
-        wait_for(
-            lambda: states(below) == {psutil.STATUS_SLEEPING}
-        )  # ssh misses a signal if it does not read yet
+        # ssh misses a signal that comes before it reads.
+        wait_for(lambda: states(below) == {psutil.STATUS_SLEEPING})
         wait_for(lambda: not terminal.modes()[3] & termios.ICANON or command == "ssh")
         terminal.send(key)
         terminal.expect(LOCAL)
