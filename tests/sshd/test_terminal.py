@@ -63,6 +63,13 @@ def states(processes: Iterable[psutil.Process]) -> set[str]:
     return found
 
 
+def asks(terminal: Terminal, question: bytes) -> None:
+    """Wait until ssh has asked a question and reads: before that it misses a signal."""
+    terminal.expect(question)
+    below = psutil.Process(terminal.pid).children(recursive=True)
+    wait_for(lambda: states(below) == {psutil.STATUS_SLEEPING})
+
+
 def jobs(terminal: Terminal) -> list[psutil.Process]:
     """Return all that stands on the terminal but its shell."""
     found = []
@@ -465,7 +472,7 @@ def test_a_prompt_is_shown_again_after_fg(sshd: Sshd, command: str) -> None:
     with shell() as terminal:
         options = "-o StrictHostKeyChecking=ask -o UserKnownHostsFile=/dev/null"
         type_line(terminal, f"{command} -F {sshd.config} {options} t")
-        terminal.expect(b"fingerprint])? ")
+        asks(terminal, b"fingerprint])? ")
         terminal.send(b"\x1a")
         terminal.expect(b"Stopped")
         at_local_prompt(terminal)
@@ -508,11 +515,8 @@ def test_a_signal_key_at_a_prompt_is_for_the_whole_job(
     script = f"for i in 1 2; do {command} -F {sshd.config} {options} t; echo st=$?; done"
     with shell() as terminal:
         type_line(terminal, f"{need(name)} -c '{script}'")
-        terminal.expect(b"continue connecting")
+        asks(terminal, b"fingerprint])? ")
         begin = len(terminal.output)
-        below = psutil.Process(terminal.pid).children(recursive=True)
-        # ssh misses a signal that comes before it reads.
-        wait_for(lambda: states(below) == {psutil.STATUS_SLEEPING})
         wait_for(lambda: not terminal.modes()[3] & termios.ICANON or command == "ssh")
         terminal.send(key)
         terminal.expect(LOCAL)
