@@ -24,7 +24,7 @@ _PR_SET_PDEATHSIG = 1  # prctl(2), Linux
 _F_SETPIPE_SZ = 1031  # fcntl(2), Linux; the module knows it from Python 3.10 on
 # Measured with output as fast as it comes (tests/bench/terminal.py): 64 kB, which a pipe has by
 # itself, 0.82 of plain ssh's throughput; 256 kB 0.86 to 0.92; 1 MB no more.
-PIPE_BYTES = 1 << 18
+_PIPE_BYTES = 1 << 18
 _GONE = 1 << 40  # beside the bits of c_lflag: ssh has closed the pty
 
 
@@ -100,10 +100,13 @@ class _Spawn(pexpect.spawn):  # type: ignore[type-arg]
 class PtyChild:
     """ssh on a pty of its own: its controlling terminal, so that it goes when kssh goes.
 
-    fd    the pty's master, non-blocking
-    pipe  where the session's output comes, non-blocking, or None if it comes through the pty too
-    pid   ssh's process id
+    fd          the pty's master, non-blocking
+    pipe        where the session's output comes, non-blocking, or None if it comes through the pty too
+    pipe_bytes  what that holds at most
+    pid         ssh's process id
     """
+
+    pipe_bytes = _PIPE_BYTES
 
     def __init__(
         self,
@@ -120,7 +123,7 @@ class PtyChild:
         modes      termios attributes that the pty has before ssh begins, or None
         size       struct winsize (ioctl_tty(2)) that it has then, or None
         stderr_fd  descriptor for ssh's standard error, or None for the pty
-        piped      ssh's standard output is a pipe of PIPE_BYTES
+        piped      ssh's standard output is a pipe of pipe_bytes
 
         A pty takes 8 kB and hands over 4 at a time, by a thread of the kernel's.  ssh writes to its
         standard output what the server sends and nothing of its own, and asks whether that is a
@@ -169,6 +172,10 @@ class PtyChild:
         """
         if self._pipe_end is not None:
             os.set_blocking(self._pipe_end, waits)
+
+    def write(self, data: memoryview) -> int:
+        """Type to ssh; return how many bytes its pty took.  Raises OSError."""
+        return os.write(self.fd, data)
 
     def resize(self, size: bytes) -> None:
         """Give the pty a new struct winsize; the kernel tells ssh."""
@@ -226,6 +233,11 @@ class PlainChild:
 
     fd = None
     pipe = None
+    pipe_bytes = 0
+
+    def write(self, data: memoryview) -> int:
+        """Take what was typed and drop it: ssh has the user's own input."""
+        return len(data)
 
     def set_output_waits(self, waits: bool) -> None:
         """Do nothing: ssh has the user's own output."""
@@ -280,12 +292,12 @@ class PlainChild:
 
 
 def _wide_pipe() -> tuple[int, int]:
-    """Return the ends of a pipe that holds PIPE_BYTES where the system lets it; reading does not block."""
+    """Return the ends of a pipe that holds _PIPE_BYTES where the system lets it; reading does not block."""
     read, write = os.pipe()
     os.set_blocking(read, False)
     if sys.platform == "linux":
         with contextlib.suppress(OSError):  # the user has too many pages in pipes
-            fcntl.fcntl(write, _F_SETPIPE_SZ, PIPE_BYTES)
+            fcntl.fcntl(write, _F_SETPIPE_SZ, _PIPE_BYTES)
     return read, write
 
 

@@ -9,6 +9,7 @@ import math
 import time
 
 from . import termmodes, wording
+from .escapes import NOTHING, QUIT, RETRY_NOW, SUSPEND_JOB
 from .kinds import SHELL
 from .outcomes import ENDED, FINISHED, GAVE_UP, LOST, RETRY, UP, Report
 
@@ -19,13 +20,7 @@ if TYPE_CHECKING:
     from .loop import Loop
     from .terminal import Screen
 
-# What a key means while there is no session.
-QUIT = "quit"
-RETRY_NOW = "retry now"
-SUSPEND = "suspend"
-NOTHING = "nothing"
-
-_KEYS = {b"\r": RETRY_NOW, b"\n": RETRY_NOW, b"\x03": QUIT, b"\x1a": SUSPEND}
+_KEYS = {b"\r": RETRY_NOW, b"\n": RETRY_NOW, b"\x03": QUIT, b"\x1a": SUSPEND_JOB}
 _LETTERS = (b"q", b"Q")  # that mean QUIT
 # A letter sooner than this after a link's death was meant for the session, unless it stays alone.
 NOTICE_S = 1.0
@@ -182,12 +177,12 @@ class Console:
     # -- keys ------------------------------------------------------------------------------------
 
     def key(self, data: bytes) -> str:
-        """Return what was meant by something typed while there is no session."""
+        """Return what was meant by something typed while there is no session (escapes)."""
         key = data[:1] if len(set(data)) == 1 else data  # held down, or pressed again and again
         interrupt, suspend = self._screen.terminal.signal_characters()
         meaning = _KEYS.get(key, QUIT if key in interrupt else NOTHING)
         if key in suspend:
-            meaning = SUSPEND
+            meaning = SUSPEND_JOB
         now = time.monotonic()
         # A person types one by one; what comes at once is pasted, and over.
         in_line = now - self._key_at < TYPING_S and len(self._key) == 1 and key != self._key

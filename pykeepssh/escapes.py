@@ -1,4 +1,4 @@
-"""The escape sequences that ssh understands in what the user types.
+"""What typed keys ask for; the escape sequences that ssh understands.
 
 Knows clientloop.c's process_escapes: an escape character counts at the beginning of a line, and
 the next character says what is meant.  Must not know what kssh does about it.
@@ -9,6 +9,11 @@ from __future__ import annotations
 LEAVE = "leave"  # "~.": ssh ends
 SUSPEND = "suspend"  # "~^Z"
 BACKGROUND = "background"  # "~&"
+# Of kssh, while there is no session.
+QUIT = "quit"
+RETRY_NOW = "retry now"
+SUSPEND_JOB = "suspend job"  # the terminal's own Ctrl-Z, also at a prompt: with the script that started kssh
+NOTHING = "nothing"
 
 _NEWLINES = b"\r\n"
 _MEANINGS = {ord("."): LEAVE, 0x1A: SUSPEND, ord("&"): BACKGROUND}

@@ -77,6 +77,10 @@ class Log:
             else:
                 _write(2, f"kssh: {text}\n")
 
+    def quote(self, text: str) -> None:
+        """Write a line of ssh's own."""
+        self.write(VERBOSE, text)
+
     def _follow(self, present: int) -> None:
         """Open the file anew if it was renamed or removed, as logrotate(8) does; else stay with it."""
         # Descriptors have names there, and may mean something else by now.

@@ -35,24 +35,16 @@ from . import (
     terminal,
     wording,
 )
-from .child import PIPE_BYTES, PlainChild, PtyChild
-from .console import QUIT, RETRY_NOW, SUSPEND, Console
+from .child import PlainChild, PtyChild
+from .console import Console
 from .errors import STATUS, KsshError, printable
-from .evidence import (
-    AUTHENTICATED,
-    CONNECTED,
-    CONNECTING,
-    LEVELS,
-    SESSION,
-    Evidence,
-    level_and_text,
-    untagged,
-)
+from .evidence import AUTHENTICATED, CONNECTED, CONNECTING, LEVELS, SESSION, Evidence
 from .kinds import ATTACH, COMMAND, SHELL, STREAM, TUNNEL
-from .loop import READ, WRITE, Loop
+from .loop import READ, Loop
 from .outcomes import DOWN, GAVE_UP, LOST, RETRY, UNREACHABLE, UNRESOLVED, UP, Exit, Report
 from .plan import Plan, Standing
 from .policy import HEALTHY_S, Rules
+from .relay import DESERTED, HUNG_UP, Relay, Run
 from .settings import Settings
 from .sshargs import CommandLine
 
@@ -73,18 +65,6 @@ _STOPPING = (
     "SIGVTALRM",
     "SIGPROF",
 )
-# A pty hands over what was written to it a moment after its writer has ended.
-_PTY_TAIL_S = 0.05
-# A pty gives 4 kB at a time.  Reading again takes less than half of what a turn of the loop takes; the
-# limit is for the keyboard, which waits meanwhile.
-_READS_A_TURN = 16
-# Output that comes faster than this between two reads of the pipe is left to gather for a moment when a
-# read took little: ssh writes 4 kB at a time, and to be woken for each costs more than to move them.
-# Measured (tests/bench/terminal.py): 0.87 to 0.91 of plain ssh's throughput without, 0.90 to 0.98 with
-# it; 0.1 to 0.8 ms and 4 to 64 kB make no difference that stands out.
-_STEADY_S = 0.002
-_LITTLE_BYTES = 16384
-_GATHER_S = 0.0002
 # Timers beside the machine's.
 _ASSUMED = "assumed up"
 _OPENED = "path opened"
@@ -133,41 +113,6 @@ def keep(
     return Exit(STATUS)
 
 
-class Run:
-    """One run of ssh: its process, its log, what the log said, and what the user typed to it."""
-
-    def __init__(
-        self, child: PtyChild | PlainChild, channel: sshlog.LogChannel | None, escape: int | None
-    ) -> None:
-        self.child = child
-        self.channel = channel
-        self.evidence = Evidence()
-        self.escapes = escapes.Escapes(escape)
-        self.to_ssh = terminal.Flow()
-        self.readable = True  # somebody still has the pty open
-        self.piping = child.pipe is not None  # and the pipe
-        self.printed = False  # something came through it
-        self.taken = 0.0  # when it was read last
-        self.line_begun = False  # ssh printed the beginning of one where nobody sits at the terminal
-        self.started = time.monotonic()
-        self.left = False
-        self.interrupted = False  # by a character that the terminal would have sent a signal for
-        self.connected = False
-        self.session = False
-        self.up = False
-        self.prompted = False  # ssh has asked for something before the session
-        self.prompt = b""  # that, and what was typed and echoed behind it
-        self.answered = False  # and something was typed after that
-        self.echoes = False  # and the end of that line has not come back yet
-
-    def close(self) -> None:
-        """Close what belongs to this run; ssh has been reaped or goes with its pty."""
-        if self.channel is not None:
-            self.channel.close()
-            self.channel = None
-        self.child.close()
-
-
 class Supervisor:
     """One link and all that belongs to it."""
 
@@ -192,7 +137,6 @@ class Supervisor:
         self._host = printable(line.destination or "")
         self._name = settings.name or identity.name(line, configuration)
         self._remote_forwards = identity.remote_forwards(line, configuration)
-        self._user_level = LEVELS.get(plan.user_level, LEVELS["INFO"])
         self._version: tuple[int, int] | None = None
         shares = planning.shares_connection(plan, line, configuration)
         if shares or plan.user_level in planning.QUIET_LEVELS:
@@ -216,27 +160,26 @@ class Supervisor:
         self._server: tuple[str, int] | None = None  # where ssh connected to last, or its first hop
         self._lookup: lookup.Lookup | None = None  # while ssh cannot find the host's name
         self._seen: Evidence | None = None  # of the last run
-        self._run: Run | None = None
         self._finish: Exit | None = None
         self._abandoned = False  # a second signal: what the terminal did not take is given up
         self._down_since: float | None = None
         self._reason = ""
 
-        self._screen: terminal.Screen | None = None
-        self._console: Console | None = None  # only where the session is on the terminal
-        self._stderr_fd = self._separate_stderr(plan)
+        stderr_fd = self._separate_stderr(plan)
         # Not where another program than ssh may ask whether its output goes to a terminal, nor where a
         # master's words go elsewhere: they may say that the session got none.
         local_commands = planning.first_value(configuration, "permitlocalcommand", "yes") != "no"
-        unheard = shares and self._stderr_fd is not None
+        unheard = shares and stderr_fd is not None
         self._pipes = not (local_commands or unheard or program.is_script(path))
         self._channel_told = False
-        self._ssh_lines: notify.SshLines | None = None
         self._hook = notify.Hook(settings.hook)
         # ssh's -q is a word about its own lines and kssh's; only KSSH_LOGLEVEL says otherwise.
         quiet = plan.user_level == "QUIET" and not settings.given & {"LOGLEVEL", "LOGFILE"}
         level = "QUIET" if quiet else settings.loglevel
         self._log = notify.Log(level, settings.logfile, self._show if standing.attended else None)
+        user_level = LEVELS.get(plan.user_level, LEVELS["INFO"])
+        self._relay = Relay(self._loop, self._host, self._log, user_level, self._follow, self._asked)
+        self._relay.stderr_fd = stderr_fd
         self._place = statefile.Place()
         self._recorded = ("", 0)
         self._since = time.time()
@@ -252,25 +195,23 @@ class Supervisor:
             told = f"{self._host}: {self._name} runs already, held by {printable(holder)}; nothing to do"
             self._log.write(notify.INFO, told)
             return Exit(0)
-        self._open_ssh_lines()
+        self._relay.ssh_lines = self._open_ssh_lines()
         self._take_signals()
         self._take_terminal()
         if self._back is not None and self._back.front is not None:
             self._loop.watch(self._back.front, READ, self._front_gone)
         self._note(Report(history.STARTED))
         self._dispatch(machine.Started(float(self._settings.maxlifetime_s)))
-        while self._finish is None or (self._screen and len(self._screen.flow) and not self._abandoned):
-            self._watch()
+        while self._finish is None or (self._relay.has_output and not self._abandoned):
+            self._relay.watch()
             self._loop.turn()
         return self._finish
 
     def close(self) -> None:
         """Leave nothing behind; may be called twice."""
-        if self._screen is not None:
-            self._screen.terminal.close()
-            self._screen = None
-        if self._run is not None:
-            run, self._run = self._run, None
+        self._relay.forget_terminal()
+        run, self._relay.run = self._relay.run, None
+        if run is not None:
             with contextlib.suppress(pexpect.ExceptionPexpect, OSError):
                 run.close()  # an ssh that would not go yet has lost its pty
         self._place.leave()
@@ -297,17 +238,17 @@ class Supervisor:
             self._place.write_pidfile(self._settings.pidfile)
         return holder
 
-    def _open_ssh_lines(self) -> None:
+    def _open_ssh_lines(self) -> notify.SshLines | None:
+        """Open what the user's -E or -y names; return None for neither."""
         files = self._line.values("E")
         if files:
             try:
-                self._ssh_lines = notify.SshLines(files[-1])
+                return notify.SshLines(files[-1])
             except OSError as error:
                 raise KsshError(
                     f"-E {printable(files[-1])}: expected a file to append to ({error.strerror})"
                 ) from error
-        elif self._line.count("y"):
-            self._ssh_lines = notify.SshLines(None)
+        return notify.SshLines(None) if self._line.count("y") else None
 
     def _separate_stderr(self, plan: Plan) -> int | None:
         """Return a descriptor for ssh's standard error where it is not the terminal."""
@@ -330,8 +271,8 @@ class Supervisor:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})  # a parent may have blocked it
         self._loop.on_signal(signal.SIGUSR1, lambda: self._dispatch(machine.RetryRequested()))
         if self._kind in _ON_TERMINAL:
-            self._loop.on_signal(signal.SIGWINCH, self._resized)
-            self._loop.on_signal(signal.SIGCONT, self._continued)
+            self._loop.on_signal(signal.SIGWINCH, self._relay.resized)
+            self._loop.on_signal(signal.SIGCONT, self._relay.continued)
             if signal.getsignal(signal.SIGTSTP) != signal.SIG_IGN:
                 self._loop.on_signal(signal.SIGTSTP, self._suspend)
         for signum in (signal.SIGCHLD, signal.SIGCONT, signal.SIGWINCH):
@@ -354,55 +295,14 @@ class Supervisor:
         """Give up what a terminal that was stopped has not taken."""
         self._abandoned = True
 
-    def _resized(self) -> None:
-        if self._screen is not None:
-            self._screen.resized()
-        if self._screen is not None and self._run is not None:
-            with contextlib.suppress(OSError):
-                self._run.child.resize(self._screen.terminal.size())
-        if self._console is not None:
-            self._console.show_status()
-
-    def _continued(self) -> None:
-        """Go on after a stop from outside: the shell has given the terminal its own settings."""
-        if self._screen is not None and self._screen.terminal.raw:
-            if self._screen.terminal.in_foreground():
-                with contextlib.suppress(OSError, termios.error):
-                    self._screen.terminal.make_raw()
-            self._resized()
-
     def _suspend(self, by_key: bool = False) -> None:
-        """Stop as a job of the shell, with the terminal as the shell left it; go on when continued.
+        """Stop as a job of the shell; go on when continued.
 
         by_key  the person typed what stops all of a job, such as the script that started kssh
-
-        ssh goes on meanwhile: it answers keepalives, and its output waits in pipe and pty.
         """
         self._lookout.look_away()
-        if self._run is not None:
-            self._read_pipe(self._run)  # the first output of all sets what the next line takes back
-            self._run.child.set_output_waits(False)
-            self._read_pipe(self._run)  # an ssh that waits already goes on
-        screen = self._screen
-        by_key = by_key and screen is not None and screen.terminal.signals_us()
-        whole_job = by_key or self._back is not None  # the front of -f is of it
-        was_raw = screen is not None and screen.terminal.raw
-        if screen is not None:
-            screen.clear_status()
-            screen.drain()
-            screen.terminal.restore()
-        handler = signal.signal(signal.SIGTSTP, signal.SIG_DFL)
-        os.kill(0 if whole_job else os.getpid(), signal.SIGTSTP)
-        # Here kssh stands still; in a session without a job-control shell the kernel goes straight on.
-        signal.signal(signal.SIGTSTP, handler)
-        if screen is not None and was_raw:
-            with contextlib.suppress(OSError, termios.error):
-                screen.terminal.make_raw()  # in the background this stops kssh again
-            self._resized()
-            if self._run is not None and self._run.prompted and not self._run.session:
-                self._print(self._run.prompt)  # as ssh does: the shell has written below it
-        if self._run is not None:
-            self._run.child.set_output_waits(True)
+        by_key = by_key and self._relay.signals_us()
+        self._relay.suspend(whole_job=by_key or self._back is not None)  # the front of -f is of it
 
     # -- the terminal ----------------------------------------------------------------------------
 
@@ -414,171 +314,47 @@ class Supervisor:
         try:
             taken = terminal.Terminal(stdin, stdout)
             no_colour = bool(os.environ.get("NO_COLOR"))
-            self._screen = terminal.Screen(taken, os.environ.get("TERM", ""), no_colour)
+            self._relay.screen = terminal.Screen(taken, os.environ.get("TERM", ""), no_colour)
             if self._kind in _ON_TERMINAL:
                 taken.make_raw()
                 wishes = self._settings.bell, self._settings.stall_notice
-                self._console = Console(
-                    self._screen, self._loop, self._host, *wishes, self._lookout.hint, self._quit
+                self._relay.console = Console(
+                    self._relay.screen, self._loop, self._host, *wishes, self._lookout.hint, self._quit
                 )
         except (OSError, termios.error) as error:
             raise KsshError(f"cannot use the terminal: {printable(str(error))}") from error
 
-    def _watch(self) -> None:
-        """Watch what there is room for, and what there is something for."""
-        run = self._run
-        if self._screen is not None:
-            fd_in, fd_out = self._screen.terminal.fd_in, self._screen.terminal.fd_out
-            reads = self._screen.terminal.raw and self._finish is None
-            reads = reads and (run is None or run.to_ssh.has_room)
-            writes = len(self._screen.flow) > 0
-            if fd_in == fd_out:
-                self._loop.watch(fd_in, reads * READ | writes * WRITE, self._terminal_ready)
-            else:
-                self._loop.watch(fd_in, reads * READ, self._terminal_ready)
-                self._loop.watch(fd_out, writes * WRITE, self._terminal_ready)
-        if run is not None and run.child.fd is not None:
-            takes = self._screen is None or not len(self._screen.flow)
-            writes = len(run.to_ssh) > 0
-            self._loop.watch(run.child.fd, (takes and run.readable) * READ | writes * WRITE, self._ssh_ready)
-            if run.child.pipe is not None:
-                # Behind the pty, so that poll(2) reports an answer of ssh's before what it is older than.
-                self._loop.watch(run.child.pipe, (takes and run.piping) * READ, self._pipe_ready)
-
-    def _terminal_ready(self, events: int) -> None:
-        screen = self._screen
-        if screen is None:
-            return
-        if events & WRITE:
-            screen.drain()
-            if self._run is not None and self._run.child.pipe is None:
-                self._read_more(self._run)
-        if events & ~WRITE and screen.terminal.raw and self._finish is None:
-            data = terminal.read(screen.terminal.fd_in)
-            if data:
-                self._typed(data)
-            elif data == b"":
-                self._forget_terminal()  # hung up: the window was closed
-                self._dispatch(machine.StopRequested(signal.SIGHUP))
-
-    def _forget_terminal(self) -> None:
-        if self._console is not None:
-            self._console.close()
-        if self._screen is not None:
-            self._loop.forget(self._screen.terminal.fd_in)
-            self._loop.forget(self._screen.terminal.fd_out)
-            self._screen.terminal.close()
-            self._screen = self._console = None
-
-    def _leave_terminal(self) -> None:
-        """From now on nobody is there to answer a prompt."""
-        self._forget_terminal()
-        self._standing = Standing(False, False, attended=False, askpass=self._standing.askpass)
-
-    def _typed(self, data: bytes) -> None:
-        """Take what the person typed: for ssh, or for kssh while there is no session."""
-        run, console = self._run, self._console
-        if console is not None and console.waits and (run is None or not run.prompted):
-            self._typed_while_waiting(console.key(data))
-        elif run is not None and run.session:
-            self._typed_in_session(run, data)
-        elif run is not None:
-            self._typed_before_session(run, data)
-        self._drain_to_ssh()
-
-    def _typed_in_session(self, run: Run, data: bytes) -> None:
-        if self._console is not None and self._console.rest_of_line(data):
-            return
-        if self._is_signal(run, data):  # without a pty on the remote side they are for ssh
-            return
-        for part in run.escapes.feed(data):
-            if isinstance(part, bytes):
-                run.to_ssh.put(part)
-            elif part == escapes.LEAVE:
-                run.left = True
-            elif part == escapes.SUSPEND:
-                self._print(run.escapes.character + b"^Z [suspend ssh]\r\n")
-                self._suspend()
-            else:
-                self._leave_in_background(run)
-                return
-        if self._console is not None:
-            self._console.typed(data)
-
-    def _typed_before_session(self, run: Run, data: bytes) -> None:
-        run.answered = run.echoes = True
-        if not self._is_signal(run, data):
-            run.to_ssh.put(data)
-
-    def _is_signal(self, run: Run, data: bytes) -> bool:
-        """Do what characters of the terminal ask for; return whether that is all that they are for."""
-        assert self._screen is not None
-        if not run.child.interprets_signals():
-            return False
-        interrupt, suspend = self._screen.terminal.signal_characters()
-        if any(char in data for char in suspend):
-            self._suspend(by_key=True)  # the kernel would not stop ssh on a pty of ours
-            return True
-        if any(char in data for char in interrupt):
-            run.left = run.interrupted = True  # the pty turns the character into a signal for ssh
-        return False
-
-    def _typed_while_waiting(self, meaning: str) -> None:
-        if meaning == QUIT:
+    def _asked(self, what: str) -> None:
+        """Do what a key asks for, or what has become of the terminal."""
+        if what == escapes.QUIT:
             self._quit()
-        elif meaning == SUSPEND:
-            self._suspend(by_key=True)
-        elif meaning == RETRY_NOW and self._run is None:
+        elif what == escapes.RETRY_NOW and self._relay.run is None:
             self._dispatch(machine.RetryRequested())
+        elif what in (escapes.SUSPEND, escapes.SUSPEND_JOB):
+            self._suspend(by_key=what == escapes.SUSPEND_JOB)
+        elif what == escapes.BACKGROUND:
+            self._relay.leave_in_background()
+            self._end(Exit(0))
+        elif what == HUNG_UP:
+            self._dispatch(machine.StopRequested(signal.SIGHUP))
+        elif what == DESERTED:
+            self._leave_terminal()
 
     def _quit(self) -> None:
         self._dispatch(machine.StopRequested(signal.SIGINT, STATUS))
 
-    def _drain_to_ssh(self) -> None:
-        if self._run is not None and self._run.child.fd is not None:
-            self._run.to_ssh.drain(self._run.child.fd)
-
-    def _print(self, data: bytes) -> None:
-        if self._screen is not None:
-            self._screen.relay(data)
-
     def _show(self, text: str) -> None:
         """Show one line of kssh's own to the person at the terminal."""
-        if self._screen is not None and self._screen.terminal.raw:
-            self._screen.line(f"kssh: {text}")
+        screen = self._relay.screen
+        if screen is not None and screen.terminal.raw:
+            screen.line(f"kssh: {text}")
         else:
             program.complain(text)
 
-    def _leave_in_background(self, run: Run) -> None:
-        """Do what "~&" asks for: the caller gets its terminal back, the session goes on to its end.
-
-        A second process holds ssh's pty, without which ssh would hang up; like ssh it sends the end
-        of input and shows what still comes.
-        """
-        assert self._screen is not None and run.child.fd is not None
-        self._print(run.escapes.character + b"& [backgrounded]\r\n")
-        run.to_ssh.put(b"\x04")
-        self._drain_to_ssh()
-        out = self._screen.terminal.fd_out
-        self._screen.terminal.restore()
-        sources = self._let_go(run)
-        if run.channel is not None:
-            self._loop.forget(run.channel.fd)
-            run.channel.close()  # ssh would stop for a log that nobody reads
-            run.channel = None
-        if os.fork() == 0:
-            try:
-                signal.set_wakeup_fd(-1)
-                for name in _STOPPING:
-                    if callable(signal.getsignal(getattr(signal, name))):
-                        signal.signal(getattr(signal, name), signal.SIG_DFL)
-                terminal.pass_on(sources, out, self._screen.flow)
-            finally:
-                os._exit(0)
-        run.child.abandon()
-        self._screen.flow.clear()  # the other process writes it
-        self._run = None
-        self._finish = Exit(0)
+    def _leave_terminal(self) -> None:
+        """From now on nobody is there to answer a prompt."""
+        self._relay.forget_terminal()
+        self._standing = Standing(False, False, attended=False, askpass=self._standing.askpass)
 
     # -- ssh -------------------------------------------------------------------------------------
 
@@ -609,13 +385,9 @@ class Supervisor:
             seen.cause, seen.error = UNREACHABLE, str(error)
             self._exited(Exit(STATUS), seen)
             return
-        self._run = Run(child, channel, self._escape)
-        if channel is not None:
-            self._loop.watch(channel.fd, READ, lambda events: self._log_came())
-        else:
+        self._relay.begin(Run(child, channel, self._escape))
+        if channel is None:
             self._loop.arm(_ASSUMED, HEALTHY_S, self._assume_up)
-        if self._console is not None:
-            self._console.connecting()
 
     def _start_child(self, words: Sequence[str], piped: bool) -> PtyChild | PlainChild:
         environment = program.environment_for(self._path, os.environb)
@@ -629,11 +401,11 @@ class Supervisor:
         if not self._standing.attended and self._standing.askpass:
             # ssh would ask on its terminal, which is a pty of ours that nobody looks at.
             environment.setdefault(b"SSH_ASKPASS_REQUIRE", b"force")
-        if self._screen is None:
+        if self._relay.screen is None:
             return PtyChild(self._path, words, environment, None, None, None)
-        user = self._screen.terminal
+        user = self._relay.screen.terminal
         piped = piped and self._kind in _ON_TERMINAL
-        return PtyChild(self._path, words, environment, user.modes, user.size(), self._stderr_fd, piped)
+        return PtyChild(self._path, words, environment, user.modes, user.size(), self._relay.stderr_fd, piped)
 
     def _open_channel(self) -> sshlog.LogChannel | None:
         try:
@@ -647,81 +419,22 @@ class Supervisor:
 
     def _assume_up(self) -> None:
         """Without a log channel, a run that lasted this long counts as a session from its start."""
-        if self._run is not None:
-            self._dispatch(machine.SessionReached(self._run.started))
+        if self._relay.run is not None:
+            self._dispatch(machine.SessionReached(self._relay.run.started))
             self._dispatch(machine.WentUp())
-
-    def _log_came(self) -> None:
-        run = self._run
-        if run is not None and run.session:
-            self._read_more(run)  # what ssh printed before it logged comes first
-        elif run is not None and run.echoes:
-            self._read_pty(run)
-        self._log_ready()
-
-    def _log_ready(self) -> None:
-        run = self._run
-        if run is not None:
-            self._read_log(run)
-            self._follow(run)
-
-    def _read_log(self, run: Run) -> None:
-        if run.channel is None:
-            return
-        lines, is_open = run.channel.read()
-        for line in lines:
-            self._take_line(run, line)
-        if not is_open and run.evidence.spoke:
-            self._loop.forget(run.channel.fd)  # ssh has closed it: nothing more comes
-
-    def _read_log_first(self, run: Run) -> None:
-        """Read what ssh logged before it printed: it logs before it prompts."""
-        self._read_log(run)
-        if run.evidence.shared:
-            # A master's client prints nothing of its own, and not all versions log that it began.
-            run.evidence.reach(SESSION)
-
-    def _take_line(self, run: Run, line: bytes) -> None:
-        text = os.fsdecode(line)
-        run.evidence.feed(text)
-        level, _ = level_and_text(text)
-        if level <= self._user_level:
-            self._show_ssh_line(run, os.fsencode(untagged(text)))
-        if run.up and self._kind == TUNNEL:
-            self._lookout.hint()  # ssh does something: somebody uses a forward
-
-    def _show_ssh_line(self, run: Run, line: bytes) -> None:
-        """Show a line of ssh's log where the user would have seen it without kssh."""
-        if self._ssh_lines is not None:
-            self._ssh_lines.write(line)
-        elif self._log.detached:
-            self._log.write(notify.VERBOSE, f"{self._host}: ssh: {printable(os.fsdecode(line))}")
-        elif self._screen is not None and self._screen.terminal.raw and self._stderr_fd is None:
-            if self._console is not None and self._console.waits and not run.prompted:
-                self._console.hold_line(line)
-            else:
-                if run.session:
-                    self._empty_pipe(run)
-                self._print(line + sshlog.LINE_END)
-        else:
-            with contextlib.suppress(OSError):
-                os.write(2, line + sshlog.LINE_END)
 
     def _follow(self, run: Run) -> None:
         """Tell the machine how far ssh has come."""
         seen = run.evidence
+        if run.up and self._kind == TUNNEL:
+            self._lookout.hint()  # ssh does something: somebody uses a forward
         if seen.phase >= CONNECTED and not run.connected:
             run.connected = True
             self._lookout.rest()
-        if seen.phase >= AUTHENTICATED and self._kind == TUNNEL and self._screen is not None:
-            self._screen.drain()
-            self._screen.terminal.restore()  # no prompt follows: Ctrl-C and Ctrl-Z are for kssh again
+        if seen.phase >= AUTHENTICATED and self._kind == TUNNEL:
+            self._relay.give_back()  # no prompt follows: Ctrl-C and Ctrl-Z are for kssh again
         if seen.phase == SESSION and not run.session:
-            for _ in range(_READS_A_TURN):
-                # Said before the session, such as a banner: it comes before the session's output.  If all
-                # is over by now, it cannot be told from what ssh says at the end, which comes after it.
-                if seen.command_ended or not self._read_pty(run, follows=False):
-                    break
+            self._relay.take_first_words(run)
             run.session = True
             run.left = run.interrupted = False  # an interrupt typed before did not end ssh
             self._guard(run)
@@ -730,144 +443,9 @@ class Supervisor:
             run.up = True
             self._dispatch(machine.WentUp())
 
-    def _ssh_ready(self, events: int) -> None:
-        run = self._run
-        if run is None:
-            return
-        if events & WRITE:
-            self._drain_to_ssh()
-        if events & ~WRITE:
-            self._read_more(run)
-
-    def _pipe_ready(self, events: int) -> None:
-        run = self._run
-        if run is None:
-            return
-        taken = self._read_pipe(run)
-        now = time.monotonic()
-        if 0 < taken < _LITTLE_BYTES and now - run.taken < _STEADY_S:
-            time.sleep(_GATHER_S)
-        run.taken = now
-
-    def _read_more(self, run: Run) -> None:
-        """Take what ssh printed as long as there is more, and the terminal takes it."""
-        for _ in range(_READS_A_TURN):
-            if (self._screen is not None and len(self._screen.flow)) or not self._read_ssh(run):
-                return
-
-    def _read_ssh(self, run: Run) -> bool:
-        """Take what ssh printed; return whether there was something."""
-        return self._read_pty(run) or self._read_pipe(run) > 0
-
-    def _read_pipe(self, run: Run) -> int:
-        """Take some of the session's output; return how many bytes."""
-        if run.child.pipe is None or not run.piping:
-            return 0
-        data = terminal.read(run.child.pipe)
-        if data:
-            if not run.printed:
-                run.printed = True
-                self._read_log_first(run)  # ssh says there that the session begins, and if it got no terminal
-                self._follow(run)
-                run.child.set_output_waits(True)  # whoever writes has made it non-blocking before that
-            if run.evidence.pty_refused and self._screen is not None:
-                data = self._screen.terminal.processed(data)
-            if self._console is not None:
-                self._console.answered()
-            self._print(data)
-        run.piping = data != b""
-        return len(data or b"")
-
-    def _empty_pipe(self, run: Run) -> None:
-        """Take what came through the pipe before what ssh says now: it is there, and no more than this."""
-        for _ in range(PIPE_BYTES // terminal.CHUNK_BYTES + 1):
-            if (self._screen is not None and len(self._screen.flow) > PIPE_BYTES) or not self._read_pipe(run):
-                return
-
-    def _read_pty(self, run: Run, follows: bool = True) -> bool:
-        """Take what came through the pty; return whether there was something.
-
-        That is what ssh itself says: before the session, in answer to "~?" and when all is over.  Then
-        the pty is raw no more, and what came through the pipe is older than this; an answer is older
-        than the echo of what was typed behind it.
-        """
-        if run.child.fd is None or not run.readable:
-            return False
-        data = terminal.read(run.child.fd)
-        if data:
-            said = data
-            if not run.session:
-                if run.echoes and b"\n" in data:
-                    # The end of an answer is echoed before ssh has it, and a new prompt ends no line.
-                    run.echoes = False
-                    echo, newline, said = data.rpartition(b"\n")
-                    self._printed(run, echo + newline)
-                self._read_log_first(run)
-            refused = run.evidence.pty_refused
-            if run.evidence.shared and run.child.pipe is not None:
-                for line in data.splitlines():
-                    run.evidence.feed_master(os.fsdecode(line))
-            if run.session and run.evidence.pty_refused == refused and not run.child.is_raw():
-                self._empty_pipe(run)
-            if said:
-                self._printed(run, said)
-            if not run.session and follows:
-                self._follow(run)
-        run.readable = data != b""  # or every process has closed the pty; SIGCHLD follows
-        return bool(data)
-
-    def _printed(self, run: Run, data: bytes) -> None:
-        if run.evidence.address is None and run.evidence.phase < AUTHENTICATED:
-            for line in data.splitlines():
-                run.evidence.feed_jump(os.fsdecode(line))
-            whole = run.evidence.phase < CONNECTED and not run.prompted and data.endswith(b"\n")
-            if whole and self._console is not None and self._console.waits:
-                for line in data.splitlines():
-                    self._console.hold_line(line)  # as ssh's own about a retry
-                return
-        if not run.session and run.channel is not None:  # without it nobody knows when a session begins
-            run.prompt = (run.prompt + data).rpartition(b"\n")[2]
-        if self._screen is not None:
-            if not run.session and run.evidence.phase < AUTHENTICATED and not data.endswith(b"\n"):
-                if self._console is not None:
-                    self._console.settle()
-                run.prompted, run.answered = True, False
-                if not self._screen.terminal.raw:
-                    # A tunnel asks.  In the background this stops kssh, as it would stop ssh.
-                    try:
-                        self._screen.terminal.make_raw()
-                    except (OSError, termios.error):
-                        self._leave_terminal()  # nobody is there any more
-            if self._screen is not None and self._screen.terminal.raw:
-                if self._console is not None:
-                    self._console.answered()
-                self._print(data)
-                return
-        *lines, last = (line.rstrip(b"\r") for line in data.split(b"\n"))  # the pty adds one to ssh's own
-        if lines and run.line_begun and not lines[0]:
-            del lines[0]  # its end alone: what stands before it has been said
-        run.line_begun = bool(last)
-        for line in [*lines, last] if last else lines:
-            self._say_for_ssh(line)
-
-    def _say_for_ssh(self, line: bytes) -> None:
-        text = printable(os.fsdecode(line))
-        if self._log.detached:
-            self._log.write(notify.VERBOSE, f"{self._host}: ssh: {text}")
-        else:
-            with contextlib.suppress(OSError):
-                os.write(2, f"{text}\n".encode("utf-8", "backslashreplace"))
-
-    def _let_go(self, run: Run) -> list[int]:
-        """Watch ssh's output no more; return where it comes."""
-        sources = [fd for fd in (run.child.pipe, run.child.fd) if fd is not None]
-        for fd in sources:
-            self._loop.forget(fd)
-        return sources
-
     def _child_changed(self) -> None:
         self._hook.reap()
-        run = self._run
+        run = self._relay.run
         if run is None:
             return
         ended = run.child.reap()
@@ -878,41 +456,15 @@ class Supervisor:
         """ssh has ended: take its last words, then tell the machine."""
         self._loop.disarm(_ASSUMED)
         self._loop.disarm(_OPENED)
-        if not run.session:
-            self._log_came()
-        self._let_go(run)
-        while self._read_pipe(run):
-            pass
-        while run.child.fd is not None and run.readable and terminal.wait_readable(run.child.fd, _PTY_TAIL_S):
-            if not self._read_pty(run):
-                break
-        if run.channel is not None:
-            self._log_ready()
-            for line in run.channel.rest():
-                self._take_line(run, line)
-            self._loop.forget(run.channel.fd)
-        if self._console is not None:
-            self._console.session_gone()
+        self._relay.take_last_words(run)
         seen = run.evidence if run.channel is not None else None
         run.close()
-        self._run = None
         self._lookout.guard(None, 0, 0.0)
-        if self._kind == TUNNEL and self._screen is not None:
-            self._screen.drain()
-            self._screen.terminal.restore()
+        if self._kind == TUNNEL:
+            self._relay.give_back()
         if run.interrupted:
-            self._interrupt_job(signal.SIGQUIT if ended.signal == signal.SIGQUIT else signal.SIGINT)
+            self._relay.interrupt_job(signal.SIGQUIT if ended.signal == signal.SIGQUIT else signal.SIGINT)
         self._exited(ended, seen, run.left, run.prompted and not run.answered)
-
-    def _interrupt_job(self, signum: int) -> None:
-        """Let all of the job have the signal that the person typed, such as the script that started kssh.
-
-        A shell that waits for kssh goes on with its script unless it had the signal as well.
-        """
-        if self._screen is not None and self._screen.terminal.signals_us():
-            before = signal.signal(signum, signal.SIG_IGN)
-            os.kill(0, signum)
-            signal.signal(signum, before)
 
     def _exited(
         self, ended: Exit, seen: Evidence | None, left: bool = False, unanswered: bool = False
@@ -966,7 +518,7 @@ class Supervisor:
             self._lookout.wait(network.Knock(*place) if knocks and place is not None else None)
 
     def _path_opened(self) -> None:
-        run = self._run
+        run = self._relay.run
         if run is None:
             self._dispatch(machine.PathOpened())
         elif not run.connected:
@@ -974,7 +526,7 @@ class Supervisor:
             self._loop.arm(_OPENED, _OPENED_S, self._still_not_connected)
 
     def _still_not_connected(self) -> None:
-        run = self._run
+        run = self._relay.run
         if run is None or run.connected:
             return
         if self._lookup is not None:
@@ -991,7 +543,7 @@ class Supervisor:
         return self._server or (self._seen.address if self._seen is not None else None)
 
     def _network_changed(self) -> None:
-        if self._run is None:
+        if self._relay.run is None:
             self._dispatch(machine.RetryRequested())
 
     def _found_dead(self, why: str) -> None:
@@ -1020,12 +572,16 @@ class Supervisor:
         elif isinstance(action, machine.Tell):
             self._tell(action.report)
         elif isinstance(action, machine.Finish):
-            self._finish = action.ended
+            self._end(action.ended)
+
+    def _end(self, ended: Exit) -> None:
+        self._finish = ended
+        self._relay.ended = True
 
     def _signal(self, *numbers: int) -> None:
-        if self._run is not None:
+        if self._relay.run is not None:
             for number in numbers:
-                self._run.child.send_signal(number)
+                self._relay.run.child.send_signal(number)
 
     # -- telling ---------------------------------------------------------------------------------
 
@@ -1040,7 +596,7 @@ class Supervisor:
             self._look_out(report)
         elif report.event == UP:
             self._lookout.rest()
-        shown = self._console is not None and self._console.tell(report)
+        shown = self._relay.console is not None and self._relay.console.tell(report)
         if report.event == UP and self._back is not None:
             self._go_to_background()  # first: cron would mail what its command prints
         as_ssh = self._standing.attended or self._kind == STREAM
@@ -1064,15 +620,14 @@ class Supervisor:
 
     def _tell_held_ports(self) -> None:
         """Name local ports that are open for one address family only: ssh stays up with that."""
-        held = self._run.evidence.local_held if self._run is not None else []
+        held = self._relay.run.evidence.local_held if self._relay.run is not None else []
         if held and self._kind == TUNNEL:
             ports = ", ".join(printable(port) for port in held)
             self._log.write(notify.ERROR, f"{self._host}: port {ports} is in use here for one address family")
 
     def _go_to_background(self) -> None:
         assert self._back is not None
-        if self._screen is not None:
-            self._screen.drain()
+        self._relay.give_back()
         self._log.detached = True
         self._leave_terminal()
         if self._back.front is not None:
@@ -1111,7 +666,7 @@ class Supervisor:
                     "pid": os.getpid(),
                     "pid_started": self._pid_started,
                     "pid_mark": self._pid_mark,
-                    "ssh_pid": self._run.child.pid if self._run is not None else None,
+                    "ssh_pid": self._relay.run.child.pid if self._relay.run is not None else None,
                     "state": state,
                     "since": self._since,
                     "starts": starts,

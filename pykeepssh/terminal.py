@@ -1,4 +1,4 @@
-"""The user's terminal: its settings, its size, what is shown on it, and the relay to ssh's pty.
+"""The user's terminal: its settings, its size, and what is shown on it.
 
 Knows termios and non-blocking descriptors.  Must not know when something is worth showing.
 """
@@ -9,18 +9,15 @@ import contextlib
 import errno
 import fcntl
 import os
-import select
 import signal
 import struct
 import termios
-from collections.abc import Sequence
 from typing import Any
 
 from . import termmodes
+from .flow import Flow
 
 WINSIZE = b"\0" * 8  # struct winsize: rows, columns, x pixels, y pixels (ioctl_tty(2))
-CHUNK_BYTES = 65536
-_BLOCKING_CHUNK_BYTES = 512  # what a terminal takes without waiting long, where it cannot be asked
 _MOVING = (b"[?1049l", b"[?1047l", b"[?47l", b"[?6l")  # what moves the cursor when modes are taken back
 GREEN, YELLOW = "32", "33"  # SGR parameters (ECMA-48)
 _IFLAG, _OFLAG, _CFLAG, _LFLAG, _ISPEED, _OSPEED, _CC = range(7)
@@ -76,6 +73,10 @@ class Terminal:
         except OSError:
             return False
         return True
+
+    def write(self, data: memoryview) -> int:
+        """Show bytes; return how many it took.  Raises OSError."""
+        return os.write(self.fd_out, data)
 
     def size(self) -> bytes:
         """Return struct winsize, pixels too."""
@@ -168,103 +169,6 @@ class Terminal:
         self._opened = []
 
 
-class Flow:
-    """One direction of a relay: bytes read from one descriptor, not yet written to another.
-
-    Holds back its source when a slow sink lets more than CHUNK_BYTES pile up.
-    """
-
-    def __init__(self, blocking_sink: bool = False) -> None:
-        self._held = memoryview(b"")
-        self._chunk = _BLOCKING_CHUNK_BYTES if blocking_sink else CHUNK_BYTES
-
-    def __len__(self) -> int:
-        return len(self._held)
-
-    @property
-    def has_room(self) -> bool:
-        """Whether the source may be read."""
-        return len(self._held) < CHUNK_BYTES
-
-    def put(self, data: bytes) -> None:
-        """Hold bytes for the sink."""
-        self._held = memoryview(b"".join((self._held, data)) if self._held else data)
-
-    def send(self, data: bytes, sink: int) -> bool:
-        """Write bytes behind those that are held; as drain()."""
-        self.put(data)
-        return self.drain(sink)
-
-    def clear(self) -> None:
-        """Throw away what was not written."""
-        self._held = memoryview(b"")
-
-    def drain(self, sink: int) -> bool:
-        """Write what the sink takes at once; return False if it is gone (the rest is thrown away)."""
-        if self._held:
-            try:
-                done = os.write(sink, self._held[: self._chunk])
-            except BlockingIOError:
-                return True
-            except OSError:
-                self.clear()
-                return False
-            self._held = self._held[done:]
-        return True
-
-
-def read(fd: int) -> bytes | None:
-    """Return bytes from a non-blocking descriptor, b"" at its end, None if there are none now."""
-    try:
-        return os.read(fd, CHUNK_BYTES)
-    except BlockingIOError:
-        return None
-    except OSError as error:
-        if error.errno == errno.EIO:  # Linux: the other side of the pty is closed
-            return b""
-        raise
-
-
-def wait_readable(fd: int, limit_s: float) -> bool:
-    """Wait until a descriptor has something to read or is at its end; return False if it took too long."""
-    poll = select.poll()
-    poll.register(fd, select.POLLIN)
-    return bool(poll.poll(limit_s * 1000))
-
-
-def pass_on(sources: Sequence[int], sink: int, held: Flow) -> None:
-    """Write what is held, then copy what ssh prints to a terminal until its pty is closed.
-
-    sources  the pty, or a pipe and the pty: what the pipe holds is older than what the pty hands over
-
-    The terminal may go away meanwhile.
-    """
-    os.set_blocking(sink, True)
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU})
-    while len(held):
-        held.drain(sink)
-    *pipes, pty = sources
-    poll = select.poll()
-    for source in sources:
-        poll.register(source, select.POLLIN)
-    said: bytes | None = None
-    while said != b"":
-        poll.poll()
-        said = read(pty)
-        for pipe in list(pipes):
-            while data := read(pipe):
-                _write_out(sink, data)
-            if data == b"":
-                poll.unregister(pipe)
-                pipes.remove(pipe)
-        _write_out(sink, said or b"")
-
-
-def _write_out(sink: int, data: bytes) -> None:
-    with contextlib.suppress(OSError):
-        os.write(sink, data)
-
-
 class Screen:
     """What the person sees: ssh's bytes, kssh's lines between them, and one status line in place.
 
@@ -274,7 +178,7 @@ class Screen:
     def __init__(self, terminal: Terminal, term: str, no_colour: bool) -> None:
         """Write to a terminal of the type term (TERM)."""
         self.terminal = terminal
-        self.flow = Flow(terminal.blocking)
+        self.flow = Flow(terminal.write, terminal.blocking)
         self._modes = termmodes.Tracker(self._size()[0])
         self._term = term
         self._no_colour = no_colour
@@ -363,11 +267,11 @@ class Screen:
 
     def drain(self) -> bool:
         """Write what the terminal takes; return False if it is gone."""
-        return self.flow.drain(self.terminal.fd_out)
+        return self.flow.drain()
 
     def _put(self, data: bytes, line_start: bool | None = None) -> None:
         self._line_start = data.endswith(b"\n") if line_start is None else line_start
-        self.flow.send(data, self.terminal.fd_out)
+        self.flow.send(data)
 
     def _coloured(self, text: str, colour: str) -> bytes:
         data = text.encode("utf-8", "backslashreplace")

@@ -1,0 +1,616 @@
+"""The person's terminal and the ssh that runs on it: the bytes between them, each in its place.
+
+Knows ssh's three voices (its log, its pty, the pipe that a session's output comes through) and which of
+them is the older; for whom a key is; how a job of a shell stops and goes on.  Must not know what
+becomes of a link: it says that ssh was heard, and what was asked for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import select
+import signal
+import termios
+import time
+from collections.abc import Callable, Sequence
+
+from . import escapes
+from .errors import printable
+from .escapes import BACKGROUND, LEAVE, SUSPEND, SUSPEND_JOB
+from .evidence import AUTHENTICATED, CONNECTED, SESSION, Evidence, level_and_text, untagged
+from .flow import CHUNK_BYTES, Flow
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .child import PlainChild, PtyChild
+    from .console import Console
+    from .loop import Loop
+    from .notify import Log, SshLines
+    from .sshlog import LogChannel
+    from .terminal import Screen
+
+# What becomes of the terminal, beside what a key asks for (escapes).
+HUNG_UP = "hung up"  # its window was closed
+DESERTED = "deserted"  # nobody is there to answer a prompt
+
+_READ, _WRITE = select.POLLIN, select.POLLOUT
+_LINE_END = b"\r\n"
+# A pty hands over what was written to it a moment after its writer has ended.
+_PTY_TAIL_S = 0.05
+# A pty gives 4 kB at a time.  Reading again takes less than half of what a turn of the loop takes; the
+# limit is for the keyboard, which waits meanwhile.
+_READS_A_TURN = 16
+# Output that comes faster than this between two reads of the pipe is left to gather for a moment when a
+# read took little: ssh writes 4 kB at a time, and to be woken for each costs more than to move them.
+# Measured (tests/bench/terminal.py): 0.87 to 0.91 of plain ssh's throughput without, 0.90 to 0.98 with
+# it; 0.1 to 0.8 ms and 4 to 64 kB make no difference that stands out.
+_STEADY_S = 0.002
+_LITTLE_BYTES = 16384
+_GATHER_S = 0.0002
+
+
+class Run:
+    """One run of ssh: its process, its log, what the log said, and what the user typed to it."""
+
+    def __init__(self, child: PtyChild | PlainChild, channel: LogChannel | None, escape: int | None) -> None:
+        self.child = child
+        self.channel = channel
+        self.evidence = Evidence()
+        self.escapes = escapes.Escapes(escape)
+        self.to_ssh = Flow(child.write)
+        self.readable = True  # somebody still has the pty open
+        self.piping = child.pipe is not None  # and the pipe
+        self.printed = False  # something came through it
+        self.taken = 0.0  # when it was read last
+        self.line_begun = False  # ssh printed the beginning of one where nobody sits at the terminal
+        self.started = time.monotonic()
+        self.left = False
+        self.interrupted = False  # by a character that the terminal would have sent a signal for
+        self.connected = False
+        self.session = False
+        self.up = False
+        self.prompted = False  # ssh has asked for something before the session
+        self.prompt = b""  # that, and what was typed and echoed behind it
+        self.answered = False  # and something was typed after that
+        self.echoes = False  # and the end of that line has not come back yet
+
+    def close_channel(self) -> None:
+        """Read the log no more."""
+        if self.channel is not None:
+            self.channel.close()
+            self.channel = None
+
+    def close(self) -> None:
+        """Close what belongs to this run; ssh has been reaped or goes with its pty."""
+        self.close_channel()
+        self.child.close()
+
+
+class Relay:
+    """What stands between a person and ssh.
+
+    screen, console  the person's side; None where nobody sits, or where no session is on the terminal
+    run              ssh's side; None between two
+    stderr_fd        ssh's standard error where that is not the terminal, or None
+    ssh_lines        the user's -E or -y, or None
+    ended            kssh ends: what is typed now is for whoever comes after it
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        host: str,
+        log: Log,
+        level: int,
+        heard: Callable[[Run], None],
+        asked: Callable[[str], None],
+    ) -> None:
+        """Relay nothing yet.
+
+        host   where the link goes, for the log
+        log    takes ssh's words where no terminal can
+        level  lines of ssh's log above this one are not for the user (evidence.LEVELS)
+        heard  is called with the run when ssh may have said how far it has come
+        asked  is called with what a key asks of kssh (escapes), HUNG_UP or DESERTED
+        """
+        self.screen: Screen | None = None
+        self.console: Console | None = None
+        self.run: Run | None = None
+        self.stderr_fd: int | None = None
+        self.ssh_lines: SshLines | None = None
+        self.ended = False
+        self._loop = loop
+        self._host = host
+        self._log = log
+        self._level = level
+        self._heard = heard
+        self._asked = asked
+
+    # -- who is watched, and for what --------------------------------------------------------------
+
+    def begin(self, run: Run) -> None:
+        """ssh was started."""
+        self.run = run
+        if run.channel is not None:
+            self._loop.watch(run.channel.fd, _READ, self._log_ready)
+        if self.console is not None:
+            self.console.connecting()
+
+    def watch(self) -> None:
+        """Watch what there is room for, and what there is something for."""
+        run, screen = self.run, self.screen
+        if screen is not None:
+            fd_in, fd_out = screen.terminal.fd_in, screen.terminal.fd_out
+            reads = screen.terminal.raw and not self.ended and (run is None or run.to_ssh.has_room)
+            writes = len(screen.flow) > 0
+            if fd_in == fd_out:
+                self._loop.watch(fd_in, reads * _READ | writes * _WRITE, self._terminal_ready)
+            else:
+                self._loop.watch(fd_in, reads * _READ, self._terminal_ready)
+                self._loop.watch(fd_out, writes * _WRITE, self._terminal_ready)
+        if run is not None and run.child.fd is not None:
+            takes = not self.has_output
+            writes = len(run.to_ssh) > 0
+            self._loop.watch(
+                run.child.fd, (takes and run.readable) * _READ | writes * _WRITE, self._pty_ready
+            )
+            if run.child.pipe is not None:
+                # Behind the pty, so that poll(2) reports an answer of ssh's before what it is older than.
+                self._loop.watch(run.child.pipe, (takes and run.piping) * _READ, self._pipe_ready)
+
+    @property
+    def has_output(self) -> bool:
+        """Whether the terminal has not taken all yet."""
+        return self.screen is not None and len(self.screen.flow) > 0
+
+    def forget_terminal(self) -> None:
+        """Let go of the terminal: it is gone, or nobody sits there any more."""
+        if self.console is not None:
+            self.console.close()
+        if self.screen is not None:
+            self._loop.forget(self.screen.terminal.fd_in)
+            self._loop.forget(self.screen.terminal.fd_out)
+            self.screen.terminal.close()
+        self.screen = self.console = None
+
+    def give_back(self) -> None:
+        """Give the terminal its own settings while no prompt is expected on it."""
+        if self.screen is not None:
+            self.screen.drain()
+            self.screen.terminal.restore()
+
+    def _terminal_ready(self, events: int) -> None:
+        screen = self.screen
+        if screen is None:
+            return
+        if events & _WRITE:
+            screen.drain()
+            if self.run is not None and self.run.child.pipe is None:
+                self._read_more(self.run)
+        if events & ~_WRITE and screen.terminal.raw and not self.ended:
+            data = _read(screen.terminal.fd_in)
+            if data:
+                self._typed(data)
+            elif data == b"":
+                self.forget_terminal()
+                self._asked(HUNG_UP)
+
+    def _pty_ready(self, events: int) -> None:
+        run = self.run
+        if run is None:
+            return
+        if events & _WRITE:
+            run.to_ssh.drain()
+        if events & ~_WRITE:
+            self._read_more(run)
+
+    def _pipe_ready(self, events: int) -> None:
+        run = self.run
+        if run is None:
+            return
+        taken = self._read_pipe(run)
+        now = time.monotonic()
+        if 0 < taken < _LITTLE_BYTES and now - run.taken < _STEADY_S:
+            time.sleep(_GATHER_S)
+        run.taken = now
+
+    def _log_ready(self, events: int) -> None:
+        if self.run is not None:
+            self._log_came(self.run)
+
+    # -- what is typed -----------------------------------------------------------------------------
+
+    def _typed(self, data: bytes) -> None:
+        """Take what the person typed: for ssh, or for kssh while there is no session."""
+        run, console = self.run, self.console
+        if console is not None and console.waits and (run is None or not run.prompted):
+            self._asked(console.key(data))
+        elif run is not None and run.session:
+            self._typed_in_session(run, data)
+        elif run is not None:
+            self._typed_before_session(run, data)
+        if self.run is not None:
+            self.run.to_ssh.drain()
+
+    def _typed_in_session(self, run: Run, data: bytes) -> None:
+        if self.console is not None and self.console.rest_of_line(data):
+            return
+        if self._is_signal(run, data):  # without a pty on the remote side they are for ssh
+            return
+        for part in run.escapes.feed(data):
+            if isinstance(part, bytes):
+                run.to_ssh.put(part)
+            elif part == LEAVE:
+                run.left = True
+            elif part == SUSPEND:
+                self.show(run.escapes.character + b"^Z [suspend ssh]\r\n")
+                self._asked(SUSPEND)
+            else:
+                self._asked(BACKGROUND)
+                return
+        if self.console is not None:
+            self.console.typed(data)
+
+    def _typed_before_session(self, run: Run, data: bytes) -> None:
+        run.answered = run.echoes = True
+        if not self._is_signal(run, data):
+            run.to_ssh.put(data)
+
+    def _is_signal(self, run: Run, data: bytes) -> bool:
+        """Do what characters of the terminal ask for; return whether that is all that they are for."""
+        assert self.screen is not None
+        if not run.child.interprets_signals():
+            return False
+        interrupt, suspend = self.screen.terminal.signal_characters()
+        if any(char in data for char in suspend):
+            self._asked(SUSPEND_JOB)  # the kernel would not stop ssh on a pty of ours
+            return True
+        if any(char in data for char in interrupt):
+            run.left = run.interrupted = True  # the pty turns the character into a signal for ssh
+        return False
+
+    # -- a job of a shell --------------------------------------------------------------------------
+
+    def resized(self) -> None:
+        """The terminal has another size."""
+        if self.screen is not None:
+            self.screen.resized()
+            if self.run is not None:
+                with contextlib.suppress(OSError):
+                    self.run.child.resize(self.screen.terminal.size())
+        if self.console is not None:
+            self.console.show_status()
+
+    def continued(self) -> None:
+        """Go on after a stop from outside: the shell has given the terminal its own settings."""
+        if self.screen is not None and self.screen.terminal.raw:
+            if self.screen.terminal.in_foreground():
+                with contextlib.suppress(OSError, termios.error):
+                    self.screen.terminal.make_raw()
+            self.resized()
+
+    def suspend(self, whole_job: bool) -> None:
+        """Stop, with the terminal as the shell left it, and all of the job if asked to; go on when continued.
+
+        ssh goes on meanwhile: it answers keepalives, and its output waits in pipe and pty.
+        """
+        run, screen = self.run, self.screen
+        if run is not None:
+            self._read_pipe(run)  # the first output of all sets what the next line takes back
+            run.child.set_output_waits(False)
+            self._read_pipe(run)  # an ssh that waits already goes on
+        was_raw = screen is not None and screen.terminal.raw
+        if screen is not None:
+            screen.clear_status()
+            self.give_back()
+        handler = signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+        os.kill(0 if whole_job else os.getpid(), signal.SIGTSTP)
+        # Here kssh stands still; in a session without a job-control shell the kernel goes straight on.
+        signal.signal(signal.SIGTSTP, handler)
+        if screen is not None and was_raw:
+            with contextlib.suppress(OSError, termios.error):
+                screen.terminal.make_raw()  # in the background this stops kssh again
+            self.resized()
+            if run is not None and run.prompted and not run.session:
+                self.show(run.prompt)  # as ssh does: the shell has written below it
+        if run is not None:
+            run.child.set_output_waits(True)
+
+    def signals_us(self) -> bool:
+        """Tell whether a key such as Ctrl-C would signal all of kssh's job, were the terminal not raw."""
+        return self.screen is not None and self.screen.terminal.signals_us()
+
+    def interrupt_job(self, signum: int) -> None:
+        """Let all of the job have the signal that the person typed, such as the script that started kssh.
+
+        A shell that waits for kssh goes on with its script unless it had the signal as well.
+        """
+        if self.signals_us():
+            before = signal.signal(signum, signal.SIG_IGN)
+            os.kill(0, signum)
+            signal.signal(signum, before)
+
+    def leave_in_background(self) -> None:
+        """Do what "~&" asks for: the caller gets its terminal back, the session goes on to its end.
+
+        A second process holds ssh's pty, without which ssh would hang up; like ssh it sends the end
+        of input and shows what still comes.
+        """
+        run, screen = self.run, self.screen
+        assert run is not None and screen is not None
+        self.show(run.escapes.character + b"& [backgrounded]\r\n")
+        run.to_ssh.put(b"\x04")
+        run.to_ssh.drain()
+        screen.terminal.restore()
+        sources = self._let_go(run)
+        if run.channel is not None:
+            self._loop.forget(run.channel.fd)
+            run.close_channel()  # ssh would stop for a log that nobody reads
+        if os.fork() == 0:
+            try:
+                signal.set_wakeup_fd(-1)
+                for signum in signal.valid_signals():
+                    if callable(signal.getsignal(signum)):
+                        signal.signal(signum, signal.SIG_DFL)
+                _pass_on(sources, screen.terminal.fd_out, screen.flow)
+            finally:
+                os._exit(0)
+        run.child.abandon()
+        screen.flow.clear()  # the other process writes it
+        self.run = None
+
+    # -- what ssh says -----------------------------------------------------------------------------
+
+    def show(self, data: bytes) -> None:
+        """Show bytes of ssh's to the person."""
+        if self.screen is not None:
+            self.screen.relay(data)
+
+    def _log_came(self, run: Run) -> None:
+        if run.session:
+            self._read_more(run)  # what ssh printed before it logged comes first
+        elif run.echoes:
+            self._read_pty(run)
+        self._read_log(run)
+        self._heard(run)
+
+    def _read_log(self, run: Run) -> None:
+        if run.channel is None:
+            return
+        lines, is_open = run.channel.read()
+        for line in lines:
+            self._take_line(run, line)
+        if not is_open and run.evidence.spoke:
+            self._loop.forget(run.channel.fd)  # ssh has closed it: nothing more comes
+
+    def _read_log_first(self, run: Run) -> None:
+        """Read what ssh logged before it printed: it logs before it prompts."""
+        self._read_log(run)
+        if run.evidence.shared:
+            # A master's client prints nothing of its own, and not all versions log that it began.
+            run.evidence.reach(SESSION)
+
+    def _take_line(self, run: Run, line: bytes) -> None:
+        text = os.fsdecode(line)
+        run.evidence.feed(text)
+        level, _ = level_and_text(text)
+        if level <= self._level:
+            self._show_log_line(run, os.fsencode(untagged(text)))
+
+    def _show_log_line(self, run: Run, line: bytes) -> None:
+        """Show a line of ssh's log where the user would have seen it without kssh."""
+        if self.ssh_lines is not None:
+            self.ssh_lines.write(line)
+        elif self._log.detached:
+            self._quote(line)
+        elif self.screen is not None and self.screen.terminal.raw and self.stderr_fd is None:
+            if self.console is not None and self.console.waits and not run.prompted:
+                self.console.hold_line(line)
+            else:
+                if run.session:
+                    self._empty_pipe(run)
+                self.show(line + _LINE_END)
+        else:
+            with contextlib.suppress(OSError):
+                os.write(2, line + _LINE_END)
+
+    def take_first_words(self, run: Run) -> None:
+        """Take what ssh said before its session, such as a banner: it comes before the session's output.
+
+        If all is over by now, it cannot be told from what ssh says at the end, which comes after it.
+        """
+        for _ in range(_READS_A_TURN):
+            if run.evidence.command_ended or not self._read_pty(run, is_news=False):
+                break
+
+    def take_last_words(self, run: Run) -> None:
+        """Take all that an ssh that has ended still said."""
+        if not run.session:
+            self._log_came(run)
+        self._let_go(run)
+        while self._read_pipe(run):
+            pass
+        while run.child.fd is not None and run.readable and _wait_readable(run.child.fd, _PTY_TAIL_S):
+            if not self._read_pty(run):
+                break
+        if run.channel is not None:
+            self._read_log(run)
+            self._heard(run)
+            for line in run.channel.rest():
+                self._take_line(run, line)
+            self._loop.forget(run.channel.fd)
+        if self.console is not None:
+            self.console.session_gone()
+        self.run = None
+
+    def _let_go(self, run: Run) -> list[int]:
+        """Watch ssh's output no more; return where it comes."""
+        sources = [fd for fd in (run.child.pipe, run.child.fd) if fd is not None]
+        for fd in sources:
+            self._loop.forget(fd)
+        return sources
+
+    def _read_more(self, run: Run) -> None:
+        """Take what ssh printed as long as there is more, and the terminal takes it."""
+        for _ in range(_READS_A_TURN):
+            if self.has_output or not (self._read_pty(run) or self._read_pipe(run)):
+                return
+
+    def _read_pipe(self, run: Run) -> int:
+        """Take some of the session's output; return how many bytes."""
+        if run.child.pipe is None or not run.piping:
+            return 0
+        data = _read(run.child.pipe)
+        if data:
+            if not run.printed:
+                run.printed = True
+                self._read_log_first(run)  # ssh says there that the session begins, and if it got no terminal
+                self._heard(run)
+                run.child.set_output_waits(True)  # whoever writes has made it non-blocking before that
+            if run.evidence.pty_refused and self.screen is not None:
+                data = self.screen.terminal.processed(data)
+            if self.console is not None:
+                self.console.answered()
+            self.show(data)
+        run.piping = data != b""
+        return len(data or b"")
+
+    def _empty_pipe(self, run: Run) -> None:
+        """Take what came through the pipe before what ssh says now: it is there, and no more than this."""
+        size = run.child.pipe_bytes
+        for _ in range(size // CHUNK_BYTES + 1):
+            if (self.screen is not None and len(self.screen.flow) > size) or not self._read_pipe(run):
+                return
+
+    def _read_pty(self, run: Run, is_news: bool = True) -> bool:
+        """Take what came through the pty; return whether there was something.
+
+        That is what ssh itself says: before the session, in answer to "~?" and when all is over.  Then
+        the pty is raw no more, and what came through the pipe is older than this; an answer is older
+        than the echo of what was typed behind it.
+        """
+        if run.child.fd is None or not run.readable:
+            return False
+        data = _read(run.child.fd)
+        if data:
+            said = data
+            if not run.session:
+                if run.echoes and b"\n" in data:
+                    # The end of an answer is echoed before ssh has it, and a new prompt ends no line.
+                    run.echoes = False
+                    echo, newline, said = data.rpartition(b"\n")
+                    self._printed(run, echo + newline)
+                self._read_log_first(run)
+            refused = run.evidence.pty_refused
+            if run.evidence.shared and run.child.pipe is not None:
+                for line in data.splitlines():
+                    run.evidence.feed_master(os.fsdecode(line))
+            if run.session and run.evidence.pty_refused == refused and not run.child.is_raw():
+                self._empty_pipe(run)
+            if said:
+                self._printed(run, said)
+            if not run.session and is_news:
+                self._heard(run)
+        run.readable = data != b""  # or every process has closed the pty; SIGCHLD follows
+        return bool(data)
+
+    def _printed(self, run: Run, data: bytes) -> None:
+        if run.evidence.address is None and run.evidence.phase < AUTHENTICATED:
+            for line in data.splitlines():
+                run.evidence.feed_jump(os.fsdecode(line))
+            whole = run.evidence.phase < CONNECTED and not run.prompted and data.endswith(b"\n")
+            if whole and self.console is not None and self.console.waits:
+                for line in data.splitlines():
+                    self.console.hold_line(line)  # as ssh's own about a retry
+                return
+        if not run.session and run.channel is not None:  # without it nobody knows when a session begins
+            run.prompt = (run.prompt + data).rpartition(b"\n")[2]
+        if self.screen is not None:
+            if not run.session and run.evidence.phase < AUTHENTICATED and not data.endswith(b"\n"):
+                if self.console is not None:
+                    self.console.settle()
+                run.prompted, run.answered = True, False
+                if not self.screen.terminal.raw:
+                    # A tunnel asks.  In the background this stops kssh, as it would stop ssh.
+                    try:
+                        self.screen.terminal.make_raw()
+                    except (OSError, termios.error):
+                        self.forget_terminal()
+                        self._asked(DESERTED)
+            if self.screen is not None and self.screen.terminal.raw:
+                if self.console is not None:
+                    self.console.answered()
+                self.show(data)
+                return
+        self._say(run, data)
+
+    def _say(self, run: Run, data: bytes) -> None:
+        """Say what ssh printed, line by line, where nobody sits at the terminal."""
+        *lines, last = (line.rstrip(b"\r") for line in data.split(b"\n"))  # the pty adds one to ssh's own
+        if lines and run.line_begun and not lines[0]:
+            del lines[0]  # its end alone: what stands before it has been said
+        run.line_begun = bool(last)
+        for line in [*lines, last] if last else lines:
+            if self._log.detached:
+                self._quote(line)
+            else:
+                text = printable(os.fsdecode(line))
+                with contextlib.suppress(OSError):
+                    os.write(2, f"{text}\n".encode("utf-8", "backslashreplace"))
+
+    def _quote(self, line: bytes) -> None:
+        self._log.quote(f"{self._host}: ssh: {printable(os.fsdecode(line))}")
+
+
+def _read(fd: int) -> bytes | None:
+    """Return bytes from a non-blocking descriptor, b"" at its end, None if there are none now."""
+    try:
+        return os.read(fd, CHUNK_BYTES)
+    except BlockingIOError:
+        return None
+    except OSError as error:
+        if error.errno == errno.EIO:  # Linux: the other side of the pty is closed
+            return b""
+        raise
+
+
+def _wait_readable(fd: int, limit_s: float) -> bool:
+    """Wait until a descriptor has something to read or is at its end; return False if it took too long."""
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(limit_s * 1000))
+
+
+def _pass_on(sources: Sequence[int], sink: int, held: Flow) -> None:
+    """Write what is held, then copy what ssh prints to a terminal until its pty is closed.
+
+    sources  the pty, or a pipe and the pty: what the pipe holds is older than what the pty hands over
+
+    The terminal may go away meanwhile.
+    """
+    os.set_blocking(sink, True)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU})
+    while len(held):
+        held.drain()
+    *pipes, pty = sources
+    poll = select.poll()
+    for source in sources:
+        poll.register(source, select.POLLIN)
+    said: bytes | None = None
+    while said != b"":
+        poll.poll()
+        said = _read(pty)
+        for pipe in list(pipes):
+            while data := _read(pipe):
+                _write_out(sink, data)
+            if data == b"":
+                poll.unregister(pipe)
+                pipes.remove(pipe)
+        _write_out(sink, said or b"")
+
+
+def _write_out(sink: int, data: bytes) -> None:
+    with contextlib.suppress(OSError):
+        os.write(sink, data)
