@@ -126,9 +126,6 @@ def _when(start: int, delay_s: float) -> str:
     return f"retry {start} now" if delay_s < 0.05 else f"retry {start} in {duration(delay_s)}"
 
 
-_KEYS = "Enter: now, q: quit"
-
-
 def status(report: Report, host: str, left_s: float | None, columns: int) -> str:
     """Return the line that stands on a terminal from a link's death to its return.
 
@@ -137,30 +134,57 @@ def status(report: Report, host: str, left_s: float | None, columns: int) -> str
     columns  what the terminal has; the line is cut to fit into one less
 
     What tells least goes first when there is no room: the reason is shortened, then left out; then the
-    host's name is shortened.
+    host's name is shortened; then goes what became of the link, the host, and the keys.
     """
-    what = _what(report)
+    what, keys, short_keys = _what(report), "", ""
     if left_s is None:
-        tail = f"; retry {report.start}: connecting"
+        next_ = f"retry {report.start}: connecting"
     elif left_s == math.inf:
-        tail = "; nobody answered. Enter: try again, q: quit"
+        next_, keys, short_keys = "nobody answered", ". Enter: try again, q: quit", " (Enter, q)"
     else:
         # Whole seconds, rounded up: a countdown ends at 1, not at 0.
-        tail = f"; retry {report.start} in {duration(max(1, math.ceil(left_s)))}. {_KEYS}"
-    room = columns - 1 - len(f"kssh: : {what}{tail}")
-    if len(host) > room >= _LEAST_HOST:
-        host = host[: room - 1] + "…"
-    head = f"kssh: {host}: {what}"
-    room -= len(host) + len(" ()")
-    reason = report.reason
-    if len(reason) > room:
-        reason = reason[: room - 1] + "…" if room >= _LEAST_REASON else ""
-    text = f"{head} ({reason}){tail}" if reason else head + tail
-    return text if len(text) < columns else text[: max(0, columns - 2)] + "…"
+        next_ = f"retry {report.start} in {duration(max(1, math.ceil(left_s)))}"
+        keys, short_keys = ". Enter: now, q: quit", " (Enter, q)"
+    room = columns - 1
+    tail = next_ + keys
+    name = _shortened(host, room - _cells(f"kssh: : {what}; {tail}"), _LEAST_HOST)
+    if name:
+        left = room - _cells(f"kssh: {name}: {what} (); {tail}")
+        why = _shortened(report.reason, left, _LEAST_REASON)
+        return f"kssh: {name}: {what} ({why}); {tail}" if why else f"kssh: {name}: {what}; {tail}"
+    for tail in (next_ + keys, next_ + short_keys, next_):
+        name = _shortened(host, room - _cells(f"kssh: : {tail}"), _LEAST_HOST)
+        if name:
+            return f"kssh: {name}: {tail}"
+    return _shortened(next_, room, 1)
 
 
-_LEAST_REASON = 12
+_LEAST_REASON = 10
 _LEAST_HOST = 4
+
+
+def _shortened(text: str, room: int, least: int) -> str:
+    """Return a text that takes so many cells of a terminal, with "…" for what was cut off.
+
+    Nothing is returned where it would have to be cut to fewer than least.
+    """
+    if _cells(text) <= room:
+        return text
+    if room < least:
+        return ""
+    while text and _cells(text) >= room:
+        text = text[:-1]
+    return text + "…" if room > 0 else ""
+
+
+def _cells(text: str) -> int:
+    """Return how many cells of a terminal a text takes (Unicode Standard Annex 11)."""
+    if text.isascii():
+        return len(text)
+    import unicodedata  # 1 ms, for other names than most hosts have
+
+    wide = sum(unicodedata.east_asian_width(char) in "WF" for char in text)
+    return len(text) + wide - sum(unicodedata.category(char) in ("Mn", "Me", "Cf") for char in text)
 
 
 def back(report: Report, host: str, dropped: bool) -> str:

@@ -272,7 +272,13 @@ STATUS = {
     (math.inf, 120): HEAD + WHY + "; nobody answered. Enter: try again, q: quit",
     (3.2, 90): HEAD + " (the server stopped…); retry 2 in 4 s" + KEYS,
     (3.2, 80): HEAD + "; retry 2 in 4 s" + KEYS,
-    (3.2, 40): HEAD + "; retry …",
+    (3.2, 60): "kssh: h: retry 2 in 4 s" + KEYS,
+    (3.2, 40): "kssh: h: retry 2 in 4 s (Enter, q)",
+    (3.2, 30): "kssh: h: retry 2 in 4 s",
+    (3.2, 20): "retry 2 in 4 s",
+    (3.2, 10): "retry 2 …",
+    (None, 40): "kssh: h: retry 2: connecting",
+    (math.inf, 40): "kssh: h: nobody answered (Enter, q)",
     (3.2, 2): "…",
 }
 WAITS = st.one_of(st.none(), st.just(math.inf), st.floats(0, 10**6))
@@ -289,6 +295,12 @@ def test_a_long_name_leaves_the_countdown_and_the_keys() -> None:
     said = wording.status(GONE, "a-very-long-name.of.a.host.example.com", 3.2, 80)
     assert said == "kssh: a-very-long-…: link lost after 2h13m; retry 2 in 4 s" + KEYS
     assert len(said) == 79
+
+
+def test_a_name_of_wide_characters_takes_twice_the_room() -> None:
+    said = wording.status(GONE, "日本語サーバーのような長い名前", 3.2, 80)
+    assert said == "kssh: 日本語サーバ…: link lost after 2h13m; retry 2 in 4 s" + KEYS
+    assert len(said) + len("日本語サーバ") == 79
 
 
 @given(st.text(max_size=60), WAITS, st.integers(2, 300))
