@@ -321,7 +321,7 @@ def _timed_out(seen: Evidence, match: re.Match[str]) -> None:
 
 
 _JUMP_ROWS = (
-    (re.compile(r"\S+@\S+: Permission denied \("), DENIED),
+    (re.compile(r"\S+@[^\s@]+: Permission denied \("), DENIED),
     (re.compile(r"Host key verification failed\."), HOST_KEY),
 )
 
@@ -364,7 +364,7 @@ _PLAIN_ROWS: tuple[_Row, ...] = (
     (r"(?:shell|exec|subsystem) request failed on channel (\d+)", _own("session_refused")),
     (r"[Ss]tdio forwarding (?:request )?failed", _fact("session_refused")),
     (r"Host key verification failed\.", _failed(HOST_KEY)),
-    (r"(?:\S+@\S+: )?Permission denied \(", _failed(DENIED)),
+    (r"(?:\S+@[^\s@]+: )?Permission denied \(", _failed(DENIED)),
     (r"(?:Received disconnect|Disconnecting).*Too many authentication failures", _failed(DENIED)),
     (r"Authentication failed\.", _failed(DENIED)),
     (r"\S+: Could not resolve host(?:name)? ", _failed(UNRESOLVED)),

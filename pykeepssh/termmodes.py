@@ -39,6 +39,7 @@ PRIVATE_MODES = {
     2031: (OFF, HARD),  # light and dark are reported
     2048: (OFF, HARD),  # sizes are reported
     7727: (OFF, HARD),  # mintty: the escape key is told apart
+    9001: (OFF, HARD),  # Windows' console: every key as an event
     1: (OFF, SOFT),  # application cursor keys
     4: (OFF, HARD),  # smooth scrolling
     5: (OFF, HARD),  # reverse video
