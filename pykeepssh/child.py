@@ -197,6 +197,10 @@ class PtyChild:
         """Tell whether the pty turns Ctrl-C and the like into signals: ssh has not made it raw."""
         return bool(self._local_modes() & termios.ISIG)
 
+    def echoes(self) -> bool:
+        """Tell whether the pty shows what is typed: not while ssh asks for a secret."""
+        return bool(self._local_modes() & (termios.ECHO | _GONE))
+
     def is_raw(self) -> bool:
         """Tell whether ssh has made the pty raw, as it does for the length of a session."""
         return not self._local_modes() & (termios.ISIG | _GONE)
@@ -272,6 +276,10 @@ class PlainChild:
     def interprets_signals(self) -> bool:
         """Return False: nobody types through kssh."""
         return False
+
+    def echoes(self) -> bool:
+        """Return True: there is no pty that would hide anything."""
+        return True
 
     def abandon(self) -> None:
         """Do nothing: there is nothing that would end with kssh."""

@@ -24,8 +24,10 @@ _KEYS = {b"\r": RETRY_NOW, b"\n": RETRY_NOW, b"\x03": QUIT, b"\x1a": SUSPEND_JOB
 _LETTERS = (b"q", b"Q")  # that mean QUIT
 # A letter sooner than this after a link's death was meant for the session, unless it stays alone.
 NOTICE_S = 1.0
-# Keys that follow each other faster than this belong to one line; a letter among them is no command.
+# A letter that is not alone for so long belongs to a line, and so does one that follows another key of no
+# meaning within the longer time: a slow typist's line would go on in the local shell.
 TYPING_S = 0.5
+SLOW_TYPING_S = 3.0
 SILENT_S = 1.5  # an echo that takes longer than this may never come
 STALL_S = 6.0  # an echo that takes longer than this is no slow line any more
 _MOST_HELD_LINES = 50
@@ -40,7 +42,8 @@ _STALL = "stall"
 class Console:
     """The person's side of a link whose session is on a terminal.
 
-    waits  a session is gone and the next is not there: keys are for kssh
+    waits    a session is gone and the next is not there: keys are for kssh
+    covered  what ssh said of its end was said on a screen that is gone
     """
 
     def __init__(
@@ -59,7 +62,7 @@ class Console:
         silent              is called when something was typed and nothing came back for a while
         quit_               is called when a letter that key() did not trust turns out to mean QUIT
         """
-        self.waits = False
+        self.waits = self.covered = False
         self._screen = screen
         self._loop = loop
         self._host = host
@@ -88,7 +91,7 @@ class Console:
             return self._tell_up(report)
         if report.outcome == FINISHED:
             return False
-        self._screen.undo_modes()
+        self.covered = self._screen.undo_modes() or (self.covered and report.event == GAVE_UP)
         if report.event == RETRY:
             self._tell_retry(report)
             return True
@@ -99,9 +102,9 @@ class Console:
         if not self.waits or report.event not in (GAVE_UP, ENDED):
             return False
         # What was in the status line is said for good: the session that was lost, and the end.
-        if report.event == ENDED:
+        if report.event == ENDED and not report.reason:
             report = self._retry._replace(event=ENDED)
-        elif self._lost_s is not None:
+        elif report.event == GAVE_UP and self._lost_s is not None:
             report = report._replace(outcome=LOST, session_s=self._lost_s)
         self._screen.line(f"kssh: {self._host}: {wording.line(report, SHELL)}")
         self.close()  # a countdown that is due in this very turn must not write below it
@@ -110,11 +113,11 @@ class Console:
     def _tell_up(self, report: Report) -> bool:
         if not self.waits:
             return False
+        self._show_held_lines()  # such as a forward's that could not be had this time
         self._screen.line(wording.back(report, self._host, self._dropped), good=True)
         if self._bell:
             self._screen.bell()
         self.waits, self._lost_s, self._dropped = False, None, False
-        self._held_lines.clear()
         return True
 
     def _tell_retry(self, report: Report) -> None:
@@ -178,6 +181,8 @@ class Console:
 
     def key(self, data: bytes) -> str:
         """Return what was meant by something typed while there is no session (escapes)."""
+        if termmodes.is_report(data):
+            return NOTHING  # the terminal's own word, not the person's
         key = data[:1] if len(set(data)) == 1 else data  # held down, or pressed again and again
         interrupt, suspend = self._screen.terminal.signal_characters()
         meaning = _KEYS.get(key, QUIT if key in interrupt else NOTHING)
@@ -185,7 +190,7 @@ class Console:
             meaning = SUSPEND_JOB
         now = time.monotonic()
         # A person types one by one; what comes at once is pasted, and over.
-        in_line = now - self._key_at < TYPING_S and len(self._key) == 1 and key != self._key
+        in_line = now - self._key_at < SLOW_TYPING_S and len(self._key) == 1 and key != self._key
         again = key == self._key and self._loop.is_armed(_ALONE)
         self._key, self._key_at = (key, now) if meaning == NOTHING else (b"", -math.inf)
         if not again:
@@ -213,8 +218,10 @@ class Console:
 
     def typed(self, data: bytes) -> None:
         """Something was typed to the session: an answer is due, but to what the terminal says by itself."""
+        if termmodes.is_report(data):
+            return
         self._line_begun = data[-1:] not in _LINE_END
-        if self._typed_at is None and not termmodes.is_report(data):
+        if self._typed_at is None:
             self._typed_at = time.monotonic()
             self._loop.arm(_STALL, SILENT_S, self._has_stalled)
 

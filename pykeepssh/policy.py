@@ -110,7 +110,7 @@ def outcome(ended: Exit, seen: Evidence | None, rules: Rules, left: bool, sessio
     ended      how the process ended
     seen       what its log said, or None without a log channel
     rules      the link's rules
-    left       the user left: "~.", an interrupt typed before the session, the terminal closed
+    left       the user left: "~.", an interrupt that ended ssh, the terminal closed
     session_s  how long the session lasted, or None if none was reached
     """
     if left:

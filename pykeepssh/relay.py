@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .console import Console
     from .loop import Loop
     from .notify import Log, SshLines
+    from .outcomes import Exit
     from .sshlog import LogChannel
     from .terminal import Screen
 
@@ -37,8 +38,15 @@ DESERTED = "deserted"  # nobody is there to answer a prompt
 
 _READ, _WRITE = select.POLLIN, select.POLLOUT
 _LINE_END = b"\r\n"
+_LONGEST_PROMPT_BYTES = 4096
+_ANSWER_ENDS = (b"\r", b"\n", b"\x04")
+# How a question ends that a jump host's ssh or a ProxyCommand asks; what else they print without a line end
+# goes on: "waking the host..."
+_QUESTION_ENDS = b":?>"
 # A pty hands over what was written to it a moment after its writer has ended.
 _PTY_TAIL_S = 0.05
+_RAW_S = 0.1  # ssh makes its pty raw within this from when it says that the session begins
+_LONGEST_TAIL_S = 0.5  # some other program may hold it, and write for ever
 # A pty gives 4 kB at a time.  Reading again takes less than half of what a turn of the loop takes; the
 # limit is for the keyboard, which waits meanwhile.
 _READS_A_TURN = 16
@@ -66,15 +74,44 @@ class Run:
         self.taken = 0.0  # when it was read last
         self.line_begun = False  # ssh printed the beginning of one where nobody sits at the terminal
         self.started = time.monotonic()
-        self.left = False
+        self.left = False  # the user has typed what makes ssh end
+        self.leaves_at_once = False  # "~." was typed ahead of the session
         self.interrupted = False  # by a character that the terminal would have sent a signal for
         self.connected = False
         self.session = False
         self.up = False
-        self.prompted = False  # ssh has asked for something before the session
-        self.prompt = b""  # that, and what was typed and echoed behind it
-        self.answered = False  # and something was typed after that
+        self.prompted = False  # ssh asks for something before the session, or has had its answer
+        self.prompt = b""  # the end of that, and what was typed and echoed behind it
+        self.answered = False  # a line was typed since it asked
         self.echoes = False  # and the end of that line has not come back yet
+        self.held = b""  # typed ahead and shown already: the pty, which echoes, gets it when it is raw
+
+    @property
+    def asks(self) -> bool:
+        """Whether ssh seems to ask, and has no answer yet."""
+        return self.prompted and not self.answered and not self.session
+
+    def unanswered(self, ended: Exit) -> bool:
+        """Tell whether this run has ended because nobody answered.
+
+        ssh itself waits for its answer; it gives up on a jump host's ssh, or a ProxyCommand, that waits.
+        """
+        return self.asks and (self.evidence.address is None or ended.signal is not None)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether more may be typed."""
+        return self.to_ssh.has_room and len(self.held) < CHUNK_BYTES
+
+    def interrupted_by(self, ended: Exit) -> int | None:
+        """Return the signal that the user's key has ended ssh by, or None if something else has.
+
+        Within a session ssh can outlive it: at its own command line ("~C").
+        """
+        signum = self.evidence.killed_by if ended.signal is None else ended.signal
+        if not self.interrupted or (self.session and signum not in (signal.SIGINT, signal.SIGQUIT)):
+            return None
+        return signal.SIGQUIT if ended.signal == signal.SIGQUIT else signal.SIGINT
 
     def close_channel(self) -> None:
         """Read the log no more."""
@@ -95,6 +132,7 @@ class Relay:
     run              ssh's side; None between two
     stderr_fd        ssh's standard error where that is not the terminal, or None
     ssh_lines        the user's -E or -y, or None
+    typed_ahead      how many bytes were typed before the terminal was raw, and have not been read
     ended            kssh ends: what is typed now is for whoever comes after it
     """
 
@@ -120,6 +158,7 @@ class Relay:
         self.run: Run | None = None
         self.stderr_fd: int | None = None
         self.ssh_lines: SshLines | None = None
+        self.typed_ahead = 0
         self.ended = False
         self._loop = loop
         self._host = host
@@ -143,7 +182,7 @@ class Relay:
         run, screen = self.run, self.screen
         if screen is not None:
             fd_in, fd_out = screen.terminal.fd_in, screen.terminal.fd_out
-            reads = screen.terminal.raw and not self.ended and (run is None or run.to_ssh.has_room)
+            reads = screen.terminal.raw and not self.ended and (run is None or run.has_room)
             writes = len(screen.flow) > 0
             if fd_in == fd_out:
                 self._loop.watch(fd_in, reads * _READ | writes * _WRITE, self._terminal_ready)
@@ -242,6 +281,8 @@ class Relay:
         for part in run.escapes.feed(data):
             if isinstance(part, bytes):
                 run.to_ssh.put(part)
+                if self.console is not None:
+                    self.console.typed(part)
             elif part == LEAVE:
                 run.left = True
             elif part == SUSPEND:
@@ -250,13 +291,31 @@ class Relay:
             else:
                 self._asked(BACKGROUND)
                 return
-        if self.console is not None:
-            self.console.typed(data)
 
     def _typed_before_session(self, run: Run, data: bytes) -> None:
-        run.answered = run.echoes = True
-        if not self._is_signal(run, data):
+        ahead, self.typed_ahead = self.typed_ahead, max(0, self.typed_ahead - len(data))
+        if run.prompted:
+            data = data[ahead:]
+        elif (ahead or run.held) and run.channel is not None:
+            if not self._is_signal(run, data):
+                run.held += data  # what comes behind must not overtake it
+            return
+        if self.console is not None and self.console.waits and self.console.rest_of_line(data):
+            return  # it is no answer to a question that came in the midst of it
+        run.echoes = True
+        if self._is_signal(run, data):
+            return
+        if run.asks:
+            if any(end in data for end in _ANSWER_ENDS):
+                run.answered, run.held = True, b""  # ssh throws away what was typed before it asked
             run.to_ssh.put(data)
+            return
+        # Ahead of the session: ssh will find it when that begins, and the escapes in it.
+        for part in run.escapes.feed(data):
+            if isinstance(part, bytes):
+                run.to_ssh.put(part)
+            elif part == LEAVE:
+                run.leaves_at_once = True
 
     def _is_signal(self, run: Run, data: bytes) -> bool:
         """Do what characters of the terminal ask for; return whether that is all that they are for."""
@@ -268,7 +327,7 @@ class Relay:
             self._asked(SUSPEND_JOB)  # the kernel would not stop ssh on a pty of ours
             return True
         if any(char in data for char in interrupt):
-            run.left = run.interrupted = True  # the pty turns the character into a signal for ssh
+            run.interrupted = True  # the pty turns the character into a signal for ssh
         return False
 
     # -- a job of a shell --------------------------------------------------------------------------
@@ -280,7 +339,7 @@ class Relay:
             if self.run is not None:
                 with contextlib.suppress(OSError):
                     self.run.child.resize(self.screen.terminal.size())
-        if self.console is not None:
+        if self.console is not None and (self.run is None or not self.run.prompted):
             self.console.show_status()
 
     def continued(self) -> None:
@@ -304,8 +363,11 @@ class Relay:
         was_raw = screen is not None and screen.terminal.raw
         if screen is not None:
             screen.clear_status()
+            screen.title("")
             self.give_back()
-        handler = signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+        handler = signal.getsignal(signal.SIGTSTP)
+        if handler != signal.SIG_IGN:
+            signal.signal(signal.SIGTSTP, signal.SIG_DFL)
         os.kill(0 if whole_job else os.getpid(), signal.SIGTSTP)
         # Here kssh stands still; in a session without a job-control shell the kernel goes straight on.
         signal.signal(signal.SIGTSTP, handler)
@@ -341,6 +403,7 @@ class Relay:
         run, screen = self.run, self.screen
         assert run is not None and screen is not None
         self.show(run.escapes.character + b"& [backgrounded]\r\n")
+        screen.title("")
         run.to_ssh.put(b"\x04")
         run.to_ssh.drain()
         screen.terminal.restore()
@@ -395,6 +458,8 @@ class Relay:
     def _take_line(self, run: Run, line: bytes) -> None:
         text = os.fsdecode(line)
         run.evidence.feed(text)
+        if run.asks and run.evidence.address is not None:
+            run.prompted = False  # ssh, which is not waiting for a jump host's, goes on: it has not asked
         level, _ = level_and_text(text)
         if level <= self._level:
             self._show_log_line(run, os.fsencode(untagged(text)))
@@ -406,6 +471,7 @@ class Relay:
         elif self._log.detached:
             self._quote(line)
         elif self.screen is not None and self.screen.terminal.raw and self.stderr_fd is None:
+            line = self.screen.terminal.processed(line)  # a message may have several lines
             if self.console is not None and self.console.waits and not run.prompted:
                 self.console.hold_line(line)
             else:
@@ -416,24 +482,34 @@ class Relay:
             with contextlib.suppress(OSError):
                 os.write(2, line + _LINE_END)
 
-    def take_first_words(self, run: Run) -> None:
-        """Take what ssh said before its session, such as a banner: it comes before the session's output.
+    def begin_session(self, run: Run) -> None:
+        """ssh's session begins: take what it said before, such as a banner, and give it what was typed ahead.
 
-        If all is over by now, it cannot be told from what ssh says at the end, which comes after it.
+        That comes before the session's output.  If all is over by now, it cannot be told from what ssh
+        says at the end, which comes after it.
         """
         for _ in range(_READS_A_TURN):
             if run.evidence.command_ended or not self._read_pty(run, is_news=False):
                 break
+        run.session = True
+        run.left, run.interrupted = run.leaves_at_once, False  # what was typed before did not end ssh
+        held, run.held = run.held, b""
+        if held:
+            until = time.monotonic() + _RAW_S
+            while not run.child.is_raw() and time.monotonic() < until:
+                time.sleep(0.001)
+            self._typed_in_session(run, held)
+            run.to_ssh.drain()
 
     def take_last_words(self, run: Run) -> None:
         """Take all that an ssh that has ended still said."""
         if not run.session:
             self._log_came(run)
         self._let_go(run)
-        while self._read_pipe(run):
-            pass
+        self._empty_pipe(run, all_of_it=True)
+        until = time.monotonic() + _LONGEST_TAIL_S
         while run.child.fd is not None and run.readable and _wait_readable(run.child.fd, _PTY_TAIL_S):
-            if not self._read_pty(run):
+            if not self._read_pty(run) or time.monotonic() > until:
                 break
         if run.channel is not None:
             self._read_log(run)
@@ -477,12 +553,19 @@ class Relay:
         run.piping = data != b""
         return len(data or b"")
 
-    def _empty_pipe(self, run: Run) -> None:
-        """Take what came through the pipe before what ssh says now: it is there, and no more than this."""
-        size = run.child.pipe_bytes
-        for _ in range(size // CHUNK_BYTES + 1):
-            if (self.screen is not None and len(self.screen.flow) > size) or not self._read_pipe(run):
+    def _empty_pipe(self, run: Run, all_of_it: bool = False) -> None:
+        """Take what came through the pipe before what ssh says now: it is there, and no more than this.
+
+        all_of_it  however much the terminal has not taken yet
+        """
+        left = size = run.child.pipe_bytes
+        while left > 0:
+            if self.screen is not None and len(self.screen.flow) > size and not all_of_it:
                 return
+            taken = self._read_pipe(run)
+            if not taken:
+                return
+            left -= taken
 
     def _read_pty(self, run: Run, is_news: bool = True) -> bool:
         """Take what came through the pty; return whether there was something.
@@ -526,25 +609,39 @@ class Relay:
                     self.console.hold_line(line)  # as ssh's own about a retry
                 return
         if not run.session and run.channel is not None:  # without it nobody knows when a session begins
-            run.prompt = (run.prompt + data).rpartition(b"\n")[2]
+            run.prompt = (run.prompt + data).rpartition(b"\n")[2][-_LONGEST_PROMPT_BYTES:]
         if self.screen is not None:
-            if not run.session and run.evidence.phase < AUTHENTICATED and not data.endswith(b"\n"):
-                if self.console is not None:
-                    self.console.settle()
-                run.prompted, run.answered = True, False
-                if not self.screen.terminal.raw:
-                    # A tunnel asks.  In the background this stops kssh, as it would stop ssh.
-                    try:
-                        self.screen.terminal.make_raw()
-                    except (OSError, termios.error):
-                        self.forget_terminal()
-                        self._asked(DESERTED)
+            if not run.session and run.evidence.phase < AUTHENTICATED:
+                if self._is_question(run, data):
+                    self._expect_answer(run)
+                elif not run.answered:
+                    run.prompted = False  # that was the beginning of a line
             if self.screen is not None and self.screen.terminal.raw:
                 if self.console is not None:
                     self.console.answered()
                 self.show(data)
                 return
         self._say(run, data)
+
+    def _is_question(self, run: Run, data: bytes) -> bool:
+        """Tell whether ssh asks with what it printed before the session."""
+        if not run.child.echoes() and not run.answered:
+            return True  # readpass.c, before it prints
+        by_ssh = run.evidence.address is not None or run.evidence.shared
+        return not data.endswith(b"\n") and (by_ssh or data.rstrip()[-1:] in _QUESTION_ENDS)
+
+    def _expect_answer(self, run: Run) -> None:
+        assert self.screen is not None
+        if self.console is not None:
+            self.console.settle()
+        run.prompted, run.answered = True, False
+        if not self.screen.terminal.raw:
+            # A tunnel asks.  In the background this stops kssh, as it would stop ssh.
+            try:
+                self.screen.terminal.make_raw()
+            except (OSError, termios.error):
+                self.forget_terminal()
+                self._asked(DESERTED)
 
     def _say(self, run: Run, data: bytes) -> None:
         """Say what ssh printed, line by line, where nobody sits at the terminal."""

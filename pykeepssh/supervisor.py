@@ -98,6 +98,8 @@ def keep(
         supervisor = Supervisor(path, line, configuration, plan, settings, standing, back)
         return supervisor.run()
     except KsshError as error:
+        if supervisor is not None:
+            supervisor.close()  # first: it gives the terminal back
         program.complain(str(error))
     except Exception as error:  # noqa: BLE001 - the terminal is given back whatever happened
         if supervisor is not None:
@@ -270,7 +272,7 @@ class Supervisor:
         self._loop.on_signal(signal.SIGCHLD, self._child_changed)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})  # a parent may have blocked it
         self._loop.on_signal(signal.SIGUSR1, lambda: self._dispatch(machine.RetryRequested()))
-        if self._kind in _ON_TERMINAL:
+        if self._kind != STREAM:
             self._loop.on_signal(signal.SIGWINCH, self._relay.resized)
             self._loop.on_signal(signal.SIGCONT, self._relay.continued)
             if signal.getsignal(signal.SIGTSTP) != signal.SIG_IGN:
@@ -317,6 +319,7 @@ class Supervisor:
             self._relay.screen = terminal.Screen(taken, os.environ.get("TERM", ""), no_colour)
             if self._kind in _ON_TERMINAL:
                 taken.make_raw()
+                self._relay.typed_ahead = taken.waiting_bytes()
                 wishes = self._settings.bell, self._settings.stall_notice
                 self._relay.console = Console(
                     self._relay.screen, self._loop, self._host, *wishes, self._lookout.hint, self._quit
@@ -398,13 +401,15 @@ class Supervisor:
                 os.dup2(null, 0)
                 os.close(null)
             return PlainChild(self._path, words, environment)
-        if not self._standing.attended and self._standing.askpass:
-            # ssh would ask on its terminal, which is a pty of ours that nobody looks at.
+        if self._standing.askpass and not (self._standing.attended and self._standing.session):
+            # Without kssh ssh would have no terminal to ask on.  This one is a pty of ours.
             environment.setdefault(b"SSH_ASKPASS_REQUIRE", b"force")
         if self._relay.screen is None:
             return PtyChild(self._path, words, environment, None, None, None)
         user = self._relay.screen.terminal
-        piped = piped and self._kind in _ON_TERMINAL
+        # Which of the two is the older, pipe or pty, is known by the pty being raw: not if the user's
+        # terminal sends no signals as it is.
+        piped = piped and self._kind in _ON_TERMINAL and bool(user.modes[3] & termios.ISIG)
         return PtyChild(self._path, words, environment, user.modes, user.size(), self._relay.stderr_fd, piped)
 
     def _open_channel(self) -> sshlog.LogChannel | None:
@@ -434,9 +439,7 @@ class Supervisor:
         if seen.phase >= AUTHENTICATED and self._kind == TUNNEL:
             self._relay.give_back()  # no prompt follows: Ctrl-C and Ctrl-Z are for kssh again
         if seen.phase == SESSION and not run.session:
-            self._relay.take_first_words(run)
-            run.session = True
-            run.left = run.interrupted = False  # an interrupt typed before did not end ssh
+            self._relay.begin_session(run)
             self._guard(run)
             self._dispatch(machine.SessionReached(time.monotonic()))
         if not run.up and machine.has_gone_up(seen, self._kind, self._remote_forwards):
@@ -462,9 +465,12 @@ class Supervisor:
         self._lookout.guard(None, 0, 0.0)
         if self._kind == TUNNEL:
             self._relay.give_back()
-        if run.interrupted:
-            self._relay.interrupt_job(signal.SIGQUIT if ended.signal == signal.SIGQUIT else signal.SIGINT)
-        self._exited(ended, seen, run.left, run.prompted and not run.answered)
+        interrupt = run.interrupted_by(ended)
+        if interrupt is not None:
+            self._relay.interrupt_job(interrupt)
+        # A tunnel gives the terminal back in between: no key can ask for a retry.
+        unanswered = run.unanswered(ended) and self._relay.console is not None
+        self._exited(ended, seen, run.left or interrupt is not None, unanswered)
 
     def _exited(
         self, ended: Exit, seen: Evidence | None, left: bool = False, unanswered: bool = False
@@ -596,10 +602,13 @@ class Supervisor:
             self._look_out(report)
         elif report.event == UP:
             self._lookout.rest()
-        shown = self._relay.console is not None and self._relay.console.tell(report)
+        console = self._relay.console
+        shown = console is not None and console.tell(report)
         if report.event == UP and self._back is not None:
             self._go_to_background()  # first: cron would mail what its command prints
         as_ssh = self._standing.attended or self._kind == STREAM
+        if console is not None and console.covered:
+            as_ssh = False  # nobody can read what ssh has said
         level = notify.LEVELS[wording.level(report, as_ssh)]
         self._log.write(level, f"{self._host}: {wording.line(report, self._kind)}", shown)
         if report.event == UP:

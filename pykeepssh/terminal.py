@@ -11,6 +11,7 @@ import fcntl
 import os
 import signal
 import struct
+import sys
 import termios
 from typing import Any
 
@@ -19,6 +20,8 @@ from .flow import Flow
 
 WINSIZE = b"\0" * 8  # struct winsize: rows, columns, x pixels, y pixels (ioctl_tty(2))
 _MOVING = (b"[?1049l", b"[?1047l", b"[?47l", b"[?6l")  # what moves the cursor when modes are taken back
+_ALTERNATE_SCREENS = _MOVING[:3]
+_UNTITLED = ("ansi", "cons", "linux", "vt")  # terminals without a title: some would show it as text
 GREEN, YELLOW = "32", "33"  # SGR parameters (ECMA-48)
 _IFLAG, _OFLAG, _CFLAG, _LFLAG, _ISPEED, _OSPEED, _CC = range(7)
 
@@ -41,7 +44,8 @@ class Terminal:
         self._opened: list[int] = []
         self.fd_in = self._open(stdin)
         one = stdin is None or stdout is None or os.fstat(stdin).st_rdev == os.fstat(stdout).st_rdev
-        self.fd_out = self.fd_in if one else self._open(stdout)
+        # Without a name of its own fd_in may be open for reading only.
+        self.fd_out = self.fd_in if one and not self.blocking else self._open(stdout)
         self.modes: list[Any] = termios.tcgetattr(self.fd_in)
         self.raw = False
         self.drop_input = False
@@ -150,6 +154,13 @@ class Terminal:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
+    def waiting_bytes(self) -> int:
+        """Return how much has been typed and not read, on a terminal that is raw."""
+        try:
+            return int.from_bytes(fcntl.ioctl(self.fd_in, termios.FIONREAD, b"\0" * 4), sys.byteorder)
+        except OSError:
+            return 0
+
     def signal_characters(self) -> tuple[bytes, bytes]:
         """Return the characters that interrupt or quit, and those that suspend, in the settings as found."""
         chars = [self.modes[_CC][index] for index in (termios.VINTR, termios.VQUIT, termios.VSUSP)]
@@ -220,23 +231,28 @@ class Screen:
 
     def title(self, text: str) -> None:
         """Show a text in the window's title, where it disturbs nothing; "" puts the old one back."""
-        if self.is_dumb or self._term.startswith("linux"):
+        if self.is_dumb or self._term.startswith(_UNTITLED):
             return
         if text and not self._modes.is_inside:
             push = b"" if self._titled else b"\x1b[22;2t"
             self._put(push + b"\x1b]2;" + text.encode("utf-8", "replace") + b"\x07", self._line_start)
             self._titled = True
         elif not text and self._titled:
-            self._put(b"\x1b[23;2t", self._line_start)
+            # Emptied first: GNU screen and others keep no stack of titles.
+            self._put(b"\x1b]2;\x07\x1b[23;2t", self._line_start)
             self._titled = False
 
-    def undo_modes(self) -> None:
-        """Take back what the remote side set and can no longer take back itself."""
+    def undo_modes(self) -> bool:
+        """Take back what the remote side set and can no longer take back itself.
+
+        Return whether an alternate screen went, and all that was said on it.
+        """
         undo = self._modes.undo()  # first: it closes what may be half a sequence
         if undo:
             moves = any(sequence in undo for sequence in _MOVING)
             self._put(undo, line_start=self._line_start and not moves)
         self.title("")
+        return any(sequence in undo for sequence in _ALTERNATE_SCREENS)
 
     def bell(self) -> None:
         """Ring once."""
@@ -260,6 +276,8 @@ class Screen:
     def resized(self) -> None:
         """The terminal has another size."""
         self._modes.rows = self._size()[0]
+        if self._status:
+            self._put(b"\r\x1b[J", line_start=True)  # of a narrower one it takes several lines
 
     def _size(self) -> tuple[int, int]:
         rows, columns, _, _ = struct.unpack("HHHH", self.terminal.size())
@@ -282,8 +300,10 @@ class Screen:
 
 def _has_colours(term: str) -> bool:
     """Tell whether terminfo knows colours for a terminal type."""
-    import curses  # only once a link has died
-
+    try:
+        import curses  # only once a link has died; some builds of Python lack it
+    except ImportError:
+        return False
     try:
         curses.setupterm(term)
     except curses.error:

@@ -14,8 +14,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from harness import FakeSsh, Terminal, alive, fake_ssh, program, wait_for
-from links import FINISH, LOSE, REFUSE, SESSION, STAY, Kssh, background, started, with_fake
+from harness import PROMPT, FakeSsh, Terminal, alive, fake_ssh, program, shell, wait_for
+from links import CONNECT, FINISH, LOSE, REFUSE, SESSION, STAY, Kssh, background, started, with_fake
 
 # Prints struct winsize: rows, columns and pixels.
 SIZE = (
@@ -149,7 +149,7 @@ def test_an_ssh_that_cannot_be_run_restores_the_terminal(tmp_path: Path) -> None
         before = saved(terminal)
         assert terminal.wait() == 255
         assert terminal.modes() == before
-        assert re.fullmatch(rb"kssh: [^\n]*cannot run [^\n]*\r?\n", terminal.output)
+        assert re.fullmatch(rb"kssh: [^\n]*cannot run [^\n]*\r\n", terminal.output)
 
 
 def test_a_terminal_that_goes_away_ends_both(tmp_path: Path) -> None:
@@ -434,3 +434,197 @@ def test_what_was_typed_into_a_dead_link_does_not_reach_the_next_one(tmp_path: P
         terminal.send(b"new")
         terminal.expect(b"b'new'")
         assert terminal.wait() == 0
+
+
+# What ssh asks, and what only looks like a question.
+
+FIRST_IS_LOST = f"[ $start = 1 ] && {{ {SESSION}\n{LOSE} }}\n"
+SILENT = "stty -echo; read -r word; stty echo; "
+
+
+@pytest.mark.parametrize(
+    "prompt", ["password: ", "Approve the login, then press Enter:\\n"], ids=["open", "whole"]
+)
+def test_a_question_is_answered_on_a_retry_too(tmp_path: Path, prompt: str) -> None:
+    ask = f"stty -echo; printf '{prompt}' >&2; read -r word; stty echo; echo \"got <$word>\"\n"
+    fake = fake_ssh(tmp_path, f"{FINISH}{FIRST_IS_LOST}{CONNECT}{ask}{SESSION}finish 4")
+    with on_terminal(fake) as terminal:
+        terminal.expect(prompt.replace("\\n", "\r\n").encode())
+        terminal.send(b"quick\r")
+        terminal.expect(b"got <quick>\r\n")
+        assert terminal.wait() == 4
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "printf 'Authorised use only.' >&2; log 'debug1: Authentications that can continue: publickey'",
+        "seq 3000 >&2",
+        "printf 'Waking the host...' >&2; sleep 0.3; echo ' done' >&2",
+    ],
+    ids=["no line end", "long", "in pieces"],
+)
+def test_what_is_said_before_a_session_is_no_question(tmp_path: Path, words: str) -> None:
+    """Nobody has to answer it: kssh goes on trying."""
+    failure = f"{CONNECT}{words}; log 'Connection closed by 127.0.0.1 port 22'; exit 255\n"
+    fake = fake_ssh(tmp_path, f"{FINISH}{FIRST_IS_LOST}[ $start = 4 ] || {{ {failure} }}\n{SESSION}finish 6")
+    with on_terminal(fake, BACKOFF_MAX=1) as terminal:
+        assert terminal.wait() == 6
+    assert len(fake.starts) == 4
+
+
+def test_a_question_of_a_jump_host_s_that_nobody_answers_is_asked_once(tmp_path: Path) -> None:
+    ask = "printf 'password: ' >&2; sleep 0.3; log 'Connection closed by UNKNOWN port 65535'; exit 255\n"
+    fake = fake_ssh(tmp_path, f"{FINISH}{FIRST_IS_LOST}[ $start = 2 ] && {{ {ask} }}\n{SESSION}finish 4")
+    with on_terminal(fake, BACKOFF_MAX=1) as terminal:
+        terminal.expect(b"nobody answered. Enter: try again")
+        assert len(fake.starts) == 2
+        terminal.send(b"\r")
+        assert terminal.wait() == 4
+
+
+def test_a_tunnel_that_nobody_answers_goes_on(tmp_path: Path) -> None:
+    """Between two runs its terminal is the user's, and no key of kssh's could ask for a retry."""
+    ask = "printf 'password: ' >&2; sleep 0.3; log 'Connection closed by UNKNOWN port 65535'; exit 255\n"
+    fake = fake_ssh(tmp_path, f"{FIRST_IS_LOST}[ $start = 4 ] || {{ {ask} }}\n{SESSION}{STAY}")
+    with on_terminal(fake, "-N", "host", BACKOFF_MAX=1) as terminal:
+        wait_for(lambda: len(fake.starts) == 4)
+        os.kill(terminal.pid, signal.SIGTERM)
+        assert terminal.wait() == -signal.SIGTERM
+
+
+@pytest.mark.parametrize("words", ["host", "-N host"])
+def test_a_stop_at_a_prompt_hides_the_secret_after_fg_too(tmp_path: Path, words: str) -> None:
+    fake = fake_ssh(tmp_path, f"{CONNECT}printf 'password: ' >&2; {SILENT}{SESSION}{STAY}")
+    with shell("dash", env=with_fake(fake)) as terminal:
+        before = saved(terminal)
+        terminal.send(f"{program()} {words}\r".encode())
+        terminal.expect(b"password: ")
+        wait_for(lambda: terminal.modes() != before)
+        (kssh,) = psutil.Process(terminal.pid).children()
+        kssh.send_signal(signal.SIGTSTP)
+        terminal.expect(PROMPT)
+        assert terminal.modes() == before
+        terminal.send(b"fg\r")
+        wait_for(lambda: terminal.modes() != before)
+        begin = len(terminal.output)
+        terminal.send(b"secret\r")
+        wait_for(lambda: terminal.modes() == before if "-N" in words else started_session(fake))
+        terminal.read()
+        assert b"secret" not in terminal.output[begin:]
+
+
+def started_session(fake: FakeSsh) -> bool:
+    return psutil.Process(fake.starts[0].pid).name() == "sleep"
+
+
+def test_a_new_size_does_not_cover_a_question_of_a_retry(tmp_path: Path) -> None:
+    ask = f"{CONNECT}printf 'password: ' >&2; {SILENT}"
+    fake = fake_ssh(tmp_path, f"{FINISH}{FIRST_IS_LOST}{ask}{SESSION}finish 4")
+    with on_terminal(fake) as terminal:
+        terminal.expect(b"password: ")
+        terminal.resize(30, 100)
+        terminal.send(b"quick\r")
+        shown = terminal.expect(b"back after").string
+        assert terminal.wait() == 4
+        assert b"connecting" not in bytes(shown).partition(b"password: ")[2]
+
+
+# What is said about the end.
+
+
+def test_a_warning_of_the_start_that_succeeds_is_shown(tmp_path: Path) -> None:
+    held = "bind [127.0.0.1]:8080: Address already in use"
+    warn = f"log '{held}' 'Could not request local forwarding.'\n"
+    fake = fake_ssh(tmp_path, f"{FINISH}{FIRST_IS_LOST}{CONNECT}{warn}{SESSION}sleep 0.2; finish 0")
+    with on_terminal(fake, "-L", "8080:localhost:80", "host") as terminal:
+        assert terminal.wait() == 0
+        assert terminal.output.index(held.encode()) < terminal.output.index(b"back after")
+
+
+def test_a_command_that_dies_on_an_alternate_screen_says_why(tmp_path: Path) -> None:
+    """What ssh said stood on that screen."""
+    lose = "log 'client_loop: send disconnect: Broken pipe'; " + LOSE
+    fake = fake_ssh(tmp_path, f"{SESSION}printf '\\033[?1049h'; sleep 0.3; {lose}")
+    with on_terminal(fake, "-t", "host", "htop") as terminal:
+        assert terminal.wait() == 255
+        assert b"link lost" in terminal.output.rpartition(b"?1049l")[2]
+    assert len(fake.starts) == 1
+
+
+def test_the_reason_for_an_end_while_it_waits_is_said(tmp_path: Path) -> None:
+    fake = fake_ssh(tmp_path, f"[ $start = 1 ] || {{ {REFUSE} }}\n{SESSION}{LOSE}")
+    with on_terminal(fake, MAXLIFETIME=3, BACKOFF_MAX=600) as terminal:
+        terminal.wait()
+        assert terminal.output.endswith(b"(KSSH_MAXLIFETIME is over)\r\n")
+
+
+def test_several_lines_of_one_message_begin_at_the_margin(tmp_path: Path) -> None:
+    fake = fake_ssh(tmp_path, f"log 'the key is\nSHA256:xyz.'\n{REFUSE}")
+    with on_terminal(fake) as terminal:
+        assert terminal.wait() == 255
+        assert b"the key is\r\nSHA256:xyz.\r\n" in terminal.output
+
+
+def test_another_writer_on_ssh_s_terminal_does_not_hold_kssh_up(tmp_path: Path) -> None:
+    """Such as what a ProxyCommand leaves behind."""
+    flood = f"(trap '' HUP; echo $$ >{tmp_path}/pid; while sleep 0.02; do echo tick; done) &\n"
+    fake = fake_ssh(tmp_path, f"{FINISH}{SESSION}{flood}finish 7")
+    with on_terminal(fake) as terminal:
+        try:
+            assert terminal.wait() == 7
+        finally:
+            for left in background():
+                left.kill()
+
+
+def test_the_link_comes_back_where_python_has_no_curses(tmp_path: Path) -> None:
+    (tmp_path / "curses.py").write_text("raise ImportError\n")
+    fake = fake_ssh(tmp_path, f"{FINISH}{FIRST_IS_LOST}{SESSION}finish 4")
+    with Terminal([program(), "host"], env={**with_fake(fake), "PYTHONPATH": str(tmp_path)}) as terminal:
+        assert terminal.wait() == 4
+        assert b"\x1b[33m" not in terminal.output
+
+
+# What is typed.
+
+
+def test_a_report_of_the_terminal_s_is_not_typing(tmp_path: Path) -> None:
+    fake = fake_ssh(tmp_path, f"{FINISH}{FIRST_IS_LOST}[ $start = 2 ] && {{ {REFUSE} }}\n{SESSION}finish 4")
+    with on_terminal(fake, BACKOFF_MAX=1) as terminal:
+        terminal.expect(b"retry 3")
+        terminal.send(b"\x1b[I\x1b[?1;2c")
+        assert terminal.wait() == 4
+        assert b"thrown away" not in terminal.output
+
+
+def test_a_line_under_way_is_no_answer_to_a_question(tmp_path: Path) -> None:
+    ask = f"{CONNECT}printf 'password: ' >&2; {SILENT}"
+    fake = fake_ssh(
+        tmp_path,
+        f"{FINISH}[ $start = 1 ] && {{ {SESSION}\n{LOSE} }}\n[ $start = 2 ] && {{ {REFUSE} }}\n"
+        f'{ask}echo "got <$word>"; {SESSION}finish 4',
+    )
+    with on_terminal(fake, BACKOFF_MAX=1) as terminal:
+        terminal.expect(b"retry 3")
+        while b"password: " not in terminal.output:
+            terminal.send(b"x")
+            terminal.read()
+            time.sleep(0.05)
+        for key in (b"x", b"\r"):
+            terminal.send(key)
+            time.sleep(0.05)
+        terminal.send(b"right\r")
+        terminal.expect(re.compile(rb"got <\w*>"))
+        assert b"got <right>" in terminal.output
+        assert terminal.wait() == 4
+
+
+def test_a_stop_that_is_ignored_stops_nothing(tmp_path: Path) -> None:
+    fake = fake_ssh(tmp_path, f"{FINISH}{SESSION}{READY}head -c 1 >/dev/null; finish 4")
+    trap = ["/bin/sh", "-c", "trap '' TSTP; exec \"$@\"", "sh", program(), "host"]
+    with Terminal(trap, env=with_fake(fake)) as terminal:
+        terminal.expect(b"ready")
+        terminal.send(b"\r~\x1a")
+        terminal.expect(b"[suspend ssh]")
+        assert terminal.wait() == 4
