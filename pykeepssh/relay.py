@@ -296,15 +296,14 @@ class Relay:
         ahead, self.typed_ahead = self.typed_ahead, max(0, self.typed_ahead - len(data))
         if run.prompted:
             data = data[ahead:]
-        elif (ahead or run.held) and run.channel is not None:
-            if not self._is_signal(run, data):
-                run.held += data  # what comes behind must not overtake it
-            return
         if self.console is not None and self.console.waits and self.console.rest_of_line(data):
             return  # it is no answer to a question that came in the midst of it
-        run.echoes = True
         if self._is_signal(run, data):
             return
+        if (ahead or run.held) and run.channel is not None and not (run.prompted or run.interrupted):
+            run.held += data  # what comes behind must not overtake it
+            return
+        run.echoes = True
         if run.asks:
             if any(end in data for end in _ANSWER_ENDS):
                 run.answered, run.held = True, b""  # ssh throws away what was typed before it asked

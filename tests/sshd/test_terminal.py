@@ -567,6 +567,16 @@ def test_what_was_typed_before_a_question_is_no_answer(sshd: Sshd) -> None:
 
 
 @BOTH
+def test_ctrl_c_behind_what_was_typed_ahead_ends_it(sshd: Sshd, relay: Relay, command: str) -> None:
+    with shell() as terminal:
+        relay.freeze()
+        terminal.send(f"{command} -F {sshd.config_for(relay.port)} t\recho ahead\r".encode())
+        wait_for(lambda: relay.accepted)
+        terminal.send(b"\x03")
+        ends(terminal, 130)
+
+
+@BOTH
 def test_an_escape_typed_ahead_ends_the_session(sshd: Sshd, relay: Relay, command: str) -> None:
     with shell() as terminal:
         relay.freeze()
