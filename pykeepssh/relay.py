@@ -323,7 +323,10 @@ class Relay:
             return False
         interrupt, suspend = self.screen.terminal.signal_characters()
         if any(char in data for char in suspend):
-            self._asked(SUSPEND_JOB)  # the kernel would not stop ssh on a pty of ours
+            # The kernel would not stop ssh on a pty of ours, which does not get the key to echo either;
+            # where it is not echoed ssh ends the line of its question.
+            self.show(bytes((ord("^"), suspend[0] ^ 0x40)) if run.child.echoes() else b"\r\n")
+            self._asked(SUSPEND_JOB)
             return True
         if any(char in data for char in interrupt):
             run.interrupted = True  # the pty turns the character into a signal for ssh

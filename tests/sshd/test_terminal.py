@@ -474,7 +474,7 @@ def test_a_prompt_is_shown_again_after_fg(sshd: Sshd, command: str) -> None:
         type_line(terminal, f"{command} -F {sshd.config} {options} t")
         asks(terminal, b"fingerprint])? ")
         terminal.send(b"\x1a")
-        terminal.expect(b"Stopped")
+        terminal.expect(b"^Z\r\n[1]+  Stopped")
         at_local_prompt(terminal)
         type_line(terminal, "fg")
         terminal.expect(b"fingerprint])? ")
