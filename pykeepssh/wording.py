@@ -9,7 +9,7 @@ import math
 
 from .errors import printable
 from .evidence import Evidence
-from .kinds import TUNNEL
+from .kinds import COMMAND, TUNNEL
 from .outcomes import (
     DENIED,
     ENDED,
@@ -240,6 +240,8 @@ def line(report: Report, kind: str) -> str:
     if report.event == RETRY:
         assert report.delay_s is not None
         return f"{what}; {_when(report.start, report.delay_s)}"
+    if report.event == GAVE_UP and kind == COMMAND and report.outcome == LOST:
+        return f"{what}; not run again"
     if report.event == GAVE_UP:
         starts = "1 start" if report.start == 1 else f"{report.start} starts"
         limit = " (KSSH_MAXSTART)" if report.limit else ""

@@ -439,7 +439,8 @@ def test_what_was_typed_into_a_dead_link_does_not_reach_the_next_one(tmp_path: P
 # What ssh asks, and what only looks like a question.
 
 FIRST_IS_LOST = f"[ $start = 1 ] && {{ {SESSION}\n{LOSE} }}\n"
-SILENT = "stty -echo; read -r word; stty echo; "
+# As readpass.c does it: nothing is echoed by the time it asks.
+ASK = f"{CONNECT}stty -echo; printf 'password: ' >&2; read -r word; stty echo; "
 
 
 @pytest.mark.parametrize(
@@ -495,7 +496,7 @@ def test_a_tunnel_that_nobody_answers_goes_on(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("words", ["host", "-N host"])
 def test_a_stop_at_a_prompt_hides_the_secret_after_fg_too(tmp_path: Path, words: str) -> None:
-    fake = fake_ssh(tmp_path, f"{CONNECT}printf 'password: ' >&2; {SILENT}{SESSION}{STAY}")
+    fake = fake_ssh(tmp_path, f"{ASK}{SESSION}{STAY}")
     with shell("dash", env=with_fake(fake)) as terminal:
         before = saved(terminal)
         terminal.send(f"{program()} {words}\r".encode())
@@ -519,8 +520,7 @@ def started_session(fake: FakeSsh) -> bool:
 
 
 def test_a_new_size_does_not_cover_a_question_of_a_retry(tmp_path: Path) -> None:
-    ask = f"{CONNECT}printf 'password: ' >&2; {SILENT}"
-    fake = fake_ssh(tmp_path, f"{FINISH}{FIRST_IS_LOST}{ask}{SESSION}finish 4")
+    fake = fake_ssh(tmp_path, f"{FINISH}{FIRST_IS_LOST}{ASK}{SESSION}finish 4")
     with on_terminal(fake) as terminal:
         terminal.expect(b"password: ")
         terminal.resize(30, 100)
@@ -548,7 +548,8 @@ def test_a_command_that_dies_on_an_alternate_screen_says_why(tmp_path: Path) -> 
     fake = fake_ssh(tmp_path, f"{SESSION}printf '\\033[?1049h'; sleep 0.3; {lose}")
     with on_terminal(fake, "-t", "host", "htop") as terminal:
         assert terminal.wait() == 255
-        assert b"link lost" in terminal.output.rpartition(b"?1049l")[2]
+        told = bytes(terminal.output.rpartition(b"?1049l")[2])
+        assert re.search(rb"kssh: host: link lost after \S+ s \([^)]+\); not run again\r\n$", told)
     assert len(fake.starts) == 1
 
 
@@ -599,11 +600,10 @@ def test_a_report_of_the_terminal_s_is_not_typing(tmp_path: Path) -> None:
 
 
 def test_a_line_under_way_is_no_answer_to_a_question(tmp_path: Path) -> None:
-    ask = f"{CONNECT}printf 'password: ' >&2; {SILENT}"
     fake = fake_ssh(
         tmp_path,
         f"{FINISH}[ $start = 1 ] && {{ {SESSION}\n{LOSE} }}\n[ $start = 2 ] && {{ {REFUSE} }}\n"
-        f'{ask}echo "got <$word>"; {SESSION}finish 4',
+        f'{ASK}echo "got <$word>"; {SESSION}finish 4',
     )
     with on_terminal(fake, BACKOFF_MAX=1) as terminal:
         terminal.expect(b"retry 3")
