@@ -34,6 +34,10 @@ class Escapes:
         """Follow an escape character given as a byte value, or none at all; it stands in "character"."""
         self._escape = escape
         self.character = b"" if escape is None else bytes((escape,))
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget what was typed: ssh has thrown it away."""
         self._pending = False
         self._line_start = True
 

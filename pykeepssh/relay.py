@@ -42,7 +42,7 @@ _LONGEST_PROMPT_BYTES = 4096
 _ANSWER_ENDS = (b"\r", b"\n", b"\x04")
 # How a question ends that a jump host's ssh or a ProxyCommand asks; what else they print without a line end
 # goes on: "waking the host..."
-_QUESTION_ENDS = b":?>"
+_QUESTION_ENDS = b":?>])"
 # A pty hands over what was written to it a moment after its writer has ended.
 _PTY_TAIL_S = 0.05
 _RAW_S = 0.1  # ssh makes its pty raw within this from when it says that the session begins
@@ -91,6 +91,11 @@ class Run:
         """Whether ssh seems to ask, and has no answer yet."""
         return self.prompted and not self.answered and not self.session
 
+    def answer(self) -> None:
+        """A question is answered: ssh threw away what was typed before it asked (readpass.c)."""
+        self.answered, self.held, self.leaves_at_once = True, b"", False
+        self.escapes.reset()
+
     def unanswered(self, ended: Exit) -> bool:
         """Tell whether this run has ended because nobody answered.
 
@@ -104,9 +109,9 @@ class Run:
         return self.to_ssh.has_room and len(self.held) < CHUNK_BYTES
 
     def interrupted_by(self, ended: Exit) -> int | None:
-        """Return the signal that the user's key has ended ssh by, or None if something else has.
+        """Return the signal that the user's key stood for, or None if ssh has not ended for that.
 
-        Within a session ssh can outlive it: at its own command line ("~C").
+        Before a session it always has.  Within one ssh can outlive it: at its own command line ("~C").
         """
         signum = self.evidence.killed_by if ended.signal is None else ended.signal
         if not self.interrupted or (self.session and signum not in (signal.SIGINT, signal.SIGQUIT)):
@@ -294,19 +299,21 @@ class Relay:
 
     def _typed_before_session(self, run: Run, data: bytes) -> None:
         ahead, self.typed_ahead = self.typed_ahead, max(0, self.typed_ahead - len(data))
-        if run.prompted:
-            data = data[ahead:]
-        if self.console is not None and self.console.waits and self.console.rest_of_line(data):
-            return  # it is no answer to a question that came in the midst of it
         if self._is_signal(run, data):
             return
-        if (ahead or run.held) and run.channel is not None and not (run.prompted or run.interrupted):
+        if run.interrupted:
+            run.held = b""  # as the kernel throws away what was typed before an interrupt
+        elif self.console is not None and self.console.waits and self.console.rest_of_line(data):
+            return  # it is no answer to a question that came in the midst of it
+        elif run.prompted:
+            data = data[ahead:]
+        elif (ahead or run.held) and run.channel is not None:
             run.held += data  # what comes behind must not overtake it
             return
         run.echoes = True
-        if run.asks:
+        if run.asks or run.channel is None:  # without that nobody knows when a session begins
             if any(end in data for end in _ANSWER_ENDS):
-                run.answered, run.held = True, b""  # ssh throws away what was typed before it asked
+                run.answer()
             run.to_ssh.put(data)
             return
         # Ahead of the session: ssh will find it when that begins, and the escapes in it.
@@ -501,7 +508,8 @@ class Relay:
             while not run.child.is_raw() and time.monotonic() < until:
                 time.sleep(0.001)
             self._typed_in_session(run, held)
-            run.to_ssh.drain()
+            if self.run is run:
+                run.to_ssh.drain()
 
     def take_last_words(self, run: Run) -> None:
         """Take all that an ssh that has ended still said."""
@@ -509,9 +517,13 @@ class Relay:
             self._log_came(run)
         self._let_go(run)
         self._empty_pipe(run, all_of_it=True)
-        until = time.monotonic() + _LONGEST_TAIL_S
-        while run.child.fd is not None and run.readable and _wait_readable(run.child.fd, _PTY_TAIL_S):
-            if not self._read_pty(run) or time.monotonic() > until:
+        waited_s = 0.0
+        while run.child.fd is not None and run.readable and waited_s < _LONGEST_TAIL_S:
+            began = time.monotonic()
+            if not _wait_readable(run.child.fd, _PTY_TAIL_S):
+                break
+            waited_s += time.monotonic() - began
+            if not self._read_pty(run):
                 break
         if run.channel is not None:
             self._read_log(run)
@@ -616,7 +628,7 @@ class Relay:
             if not run.session and run.evidence.phase < AUTHENTICATED:
                 if self._is_question(run, data):
                     self._expect_answer(run)
-                elif not run.answered:
+                elif not run.answered and not run.echoes:
                     run.prompted = False  # that was the beginning of a line
             if self.screen is not None and self.screen.terminal.raw:
                 if self.console is not None:
@@ -627,10 +639,14 @@ class Relay:
 
     def _is_question(self, run: Run, data: bytes) -> bool:
         """Tell whether ssh asks with what it printed before the session."""
-        if not run.child.echoes() and not run.answered:
+        echoed = self.screen is not None and self.screen.terminal.echoed
+        if echoed and not run.child.echoes() and not run.answered:
             return True  # readpass.c, before it prints
+        if data.endswith(b"\n"):
+            return False
         by_ssh = run.evidence.address is not None or run.evidence.shared
-        return not data.endswith(b"\n") and (by_ssh or data.rstrip()[-1:] in _QUESTION_ENDS)
+        # Nor is a question what comes back of a line that is being typed.
+        return (by_ssh and not run.echoes) or data.rstrip()[-1:] in _QUESTION_ENDS
 
     def _expect_answer(self, run: Run) -> None:
         assert self.screen is not None

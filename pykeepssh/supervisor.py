@@ -440,6 +440,8 @@ class Supervisor:
             self._relay.give_back()  # no prompt follows: Ctrl-C and Ctrl-Z are for kssh again
         if seen.phase == SESSION and not run.session:
             self._relay.begin_session(run)
+            if self._relay.run is not run:
+                return  # "~&" was typed ahead of it
             self._guard(run)
             self._dispatch(machine.SessionReached(time.monotonic()))
         if not run.up and machine.has_gone_up(seen, self._kind, self._remote_forwards):

@@ -31,6 +31,7 @@ class Terminal:
 
     fd_in, fd_out  descriptors to read from and write to; non-blocking unless "blocking"
     modes          its termios attributes as they were found
+    echoed         whether it showed then what was typed
     drop_input     what was typed and not read is thrown away when the terminal is given back: it was
                    meant for a session that is dead, not for the shell
     """
@@ -47,6 +48,7 @@ class Terminal:
         # Without a name of its own fd_in may be open for reading only.
         self.fd_out = self.fd_in if one and not self.blocking else self._open(stdout)
         self.modes: list[Any] = termios.tcgetattr(self.fd_in)
+        self.echoed = bool(self.modes[_LFLAG] & termios.ECHO)
         self.raw = False
         self.drop_input = False
 

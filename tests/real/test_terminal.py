@@ -8,6 +8,7 @@ import random
 import re
 import signal
 import sys
+import termios
 import time
 from pathlib import Path
 
@@ -453,6 +454,73 @@ def test_a_question_is_answered_on_a_retry_too(tmp_path: Path, prompt: str) -> N
         terminal.expect(prompt.replace("\\n", "\r\n").encode())
         terminal.send(b"quick\r")
         terminal.expect(b"got <quick>\r\n")
+        assert terminal.wait() == 4
+
+
+@pytest.mark.parametrize("question", ["(yes/no/[fingerprint])? ", "Proceed? [Y/n] ", "Code (1-3) "])
+@pytest.mark.parametrize("start", ["first", "retry"])
+def test_a_jump_host_s_question_is_answered_key_by_key(tmp_path: Path, question: str, start: str) -> None:
+    """With something typed ahead of it on the first start."""
+    before = FIRST_IS_LOST if start == "retry" else f"until [ -e {tmp_path}/typed ]; do sleep 0.02; done\n"
+    ask = f"printf '{question}' >&2; read -r word; echo \"got <$word>\"\n"
+    fake = fake_ssh(tmp_path, f"{FINISH}{before}{ask}{SESSION}finish 4")
+    with shell(env=with_fake(fake)) as terminal:
+        terminal.send(f"{program()} host\r".encode() + b"x" * (start == "first"))
+        wait_for(lambda: fake.starts)
+        (tmp_path / "typed").touch()
+        terminal.expect(question.encode())
+        for key in (b"y", b"e", b"s"):
+            terminal.send(key)
+            terminal.expect(key)  # its echo
+        terminal.send(b"\r")
+        terminal.expect(b"got <yes>")
+        terminal.expect(PROMPT)
+
+
+def test_an_escape_typed_before_a_question_is_forgotten_with_it(tmp_path: Path) -> None:
+    """ssh throws it away: the session that follows is no session that was left."""
+    flush = f"{sys.executable} -c 'import termios; termios.tcflush(0, termios.TCIFLUSH)'\n"
+    wait = f"{CONNECT}until [ -e {tmp_path}/typed ]; do sleep 0.02; done\n"
+    first = f"{wait}{flush}{ASK}{SESSION}{LOSE}"
+    fake = fake_ssh(tmp_path, f"{FINISH}[ $start = 2 ] && {{ {SESSION}\nfinish 5\n }}\n{first}")
+    with on_terminal(fake) as terminal:
+        wait_for(lambda: fake.starts)
+        wait_for(lambda: not terminal.modes()[3] & termios.ICANON)
+        terminal.send(b"~.")
+        terminal.expect(b"~.")
+        (tmp_path / "typed").touch()
+        terminal.expect(b"password: ")
+        terminal.send(b"secret\r")
+        assert terminal.wait() == 5
+
+
+def test_an_interrupt_at_a_question_is_no_rest_of_a_line(tmp_path: Path) -> None:
+    fake = fake_ssh(
+        tmp_path,
+        f"{FINISH}{FIRST_IS_LOST}[ $start = 2 ] && {{ {REFUSE} }}\n{ASK}{SESSION}finish 4",
+    )
+    with on_terminal(fake, BACKOFF_MAX=1) as terminal:
+        terminal.expect(b"retry 3")
+        while b"password: " not in terminal.output:
+            terminal.send(b"x")
+            terminal.read()
+            time.sleep(0.05)
+
+        def ended() -> bool:
+            terminal.send(b"\x03")  # the fake one may not read yet
+            terminal.read()
+            return terminal.process.poll() is not None
+
+        wait_for(ended)
+        assert terminal.wait() == -signal.SIGINT
+
+
+def test_with_a_terminal_that_does_not_echo_nothing_is_a_question_for_that(tmp_path: Path) -> None:
+    """A jump host's error, on an unattended morning."""
+    fail = "echo 'ssh: connect to host j port 22: Connection refused' >&2; log 'Connection closed by UNKNOWN'"
+    fake = fake_ssh(tmp_path, f"{FINISH}[ $start = 4 ] || {{ {fail}; exit 255; }}\n{SESSION}finish 4")
+    quiet = ["/bin/sh", "-c", 'stty -echo; exec "$@"', "sh", program(), "host"]
+    with Terminal(quiet, env=with_fake(fake, FIRST_START="retry", BACKOFF_MAX=1)) as terminal:
         assert terminal.wait() == 4
 
 
