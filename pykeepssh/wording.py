@@ -240,7 +240,7 @@ def line(report: Report, kind: str) -> str:
     if report.event == RETRY:
         assert report.delay_s is not None
         return f"{what}; {_when(report.start, report.delay_s)}"
-    if report.event == GAVE_UP and kind == COMMAND and report.outcome == LOST:
+    if report.event == GAVE_UP and kind == COMMAND and report.outcome == LOST and not report.limit:
         return f"{what}; not run again"
     if report.event == GAVE_UP:
         starts = "1 start" if report.start == 1 else f"{report.start} starts"

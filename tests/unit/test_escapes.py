@@ -98,6 +98,16 @@ def test_what_is_sent_on_and_what_is_ours_is_what_was_typed(typed: bytes) -> Non
     assert again + rest == typed + b"x"
 
 
+def test_what_ssh_threw_away_is_forgotten() -> None:
+    follower = Escapes(TILDE)
+    assert follower.feed(b"ls\r~") == [b"ls\r"]
+    follower.reset()
+    assert follower.feed(b".") == [b"."]
+    follower.feed(b"ls")
+    follower.reset()
+    assert follower.feed(b"~.") == [b"~.", LEAVE]
+
+
 WRITTEN = {
     "~": TILDE,
     "%": ord("%"),

@@ -9,7 +9,7 @@ from hypothesis import given, strategies as st
 
 from pykeepssh import evidence, wording
 from pykeepssh.evidence import Evidence
-from pykeepssh.kinds import SHELL, TUNNEL
+from pykeepssh.kinds import COMMAND, SHELL, TUNNEL
 from pykeepssh.outcomes import (
     DENIED,
     DOWN,
@@ -225,6 +225,11 @@ LINES: dict[str, tuple[Report, str, str]] = {
         Report(GAVE_UP, LOST, "gone", 5, None, 1.0, limit=True),
         TUNNEL,
         "giving up after 5 starts (KSSH_MAXSTART): link lost after 1 s (gone)",
+    ),
+    "a command that is lost": (
+        Report(GAVE_UP, LOST, "gone", 1, None, 4.0),
+        COMMAND,
+        "link lost after 4 s (gone); not run again",
     ),
     "ended": (Report(ENDED, FINISHED, "", 1, None, 5.0), SHELL, "finished"),
     "left": (Report(ENDED, LEFT, "", 1, None, 5.0), SHELL, "ended as asked"),
