@@ -173,7 +173,11 @@ class Evidence:
             self._blame_jump()
 
     def _blame_jump(self) -> None:
-        if self._jump_error and " by UNKNOWN port " in self.error:
+        # "ssh_exchange_identification" up to OpenSSH 8.0
+        no_address = " by UNKNOWN port " in self.error or self.error.startswith(
+            "ssh_exchange_identification: "
+        )
+        if self._jump_error and no_address:
             self.error = self._jump_error
 
     def feed_master(self, line: str) -> None:

@@ -51,6 +51,7 @@ REFUSE = "log 'ssh: connect to host 127.0.0.1 port 22: Connection refused'; exit
 PORT_REFUSED = SESSION + "log 'Error: remote port forwarding failed for listen port 2222'; exit 255\n"
 STAY = "exec sleep 600\n"  # in ssh's place, so that a signal for ssh ends it
 
+HOST_KEY_QUESTION = re.compile(rb"\(yes/no[^)]*\)\? ")  # older ones do not take a fingerprint
 PROMPT = re.compile(rb"[$#] ")  # of the remote shell, whoever it is for
 
 

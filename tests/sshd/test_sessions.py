@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from harness import Argument, Relay, Sshd, Terminal, alive, program, wait_for
-from links import PROMPT, lines_of, quick, ssh_below
+from links import HOST_KEY_QUESTION, PROMPT, lines_of, quick, ssh_below
 
 
 @pytest.fixture
@@ -134,7 +134,7 @@ def test_a_host_key_is_asked_for_and_learnt(sshd: Sshd, tmp_path: Path) -> None:
     words = ["-o", "StrictHostKeyChecking=ask", "-o", f"UserKnownHostsFile={known}", "-t", "t", "echo inside"]
     with kssh(sshd, *words) as terminal:
         terminal.expect(b"authenticity of host")
-        terminal.expect(b"(yes/no/[fingerprint])? ")
+        terminal.expect(HOST_KEY_QUESTION)
         terminal.send(b"maybe\r")
         terminal.expect(b"Please type 'yes'")
         terminal.send(b"yes\r")
@@ -148,7 +148,7 @@ def test_a_host_key_that_is_not_accepted_ends_it(sshd: Sshd) -> None:
     words = ["-o", "StrictHostKeyChecking=ask", "-o", "UserKnownHostsFile=/dev/null", "t"]
     with kssh(sshd, *words) as terminal:
         before = terminal.modes()
-        terminal.expect(b"(yes/no/[fingerprint])? ")
+        terminal.expect(HOST_KEY_QUESTION)
         terminal.send(b"no\r")
         terminal.expect(b"Host key verification failed.")
         assert terminal.wait() == 255
@@ -218,7 +218,7 @@ def test_ctrl_c_before_the_session_ends_it_as_with_ssh(sshd: Sshd, relay: Relay,
             if relay.mute:
                 wait_for(lambda taken=taken: len(relay.accepted) > taken)
             else:
-                terminal.expect(b"(yes/no/[fingerprint])? ")
+                terminal.expect(HOST_KEY_QUESTION)
 
             # ssh can miss a signal that comes just after it prints a prompt.
             def ended(terminal: Terminal = terminal) -> bool:

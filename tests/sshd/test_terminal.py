@@ -27,15 +27,17 @@ from harness import (
     Relay,
     Sshd,
     Terminal,
+    absent,
     alive,
     free_port,
     marked,
     need,
+    openssh_version,
     program,
     shell,
     wait_for,
 )
-from links import PROMPT, greets, quick
+from links import HOST_KEY_QUESTION, PROMPT, greets, quick
 
 BOTH = pytest.mark.parametrize("command", ["ssh", program()], ids=["ssh", "kssh"])
 SIZE = (
@@ -63,7 +65,7 @@ def states(processes: Iterable[psutil.Process]) -> set[str]:
     return found
 
 
-def asks(terminal: Terminal, question: bytes) -> None:
+def asks(terminal: Terminal, question: bytes | re.Pattern[bytes]) -> None:
     """Wait until ssh has asked a question and reads: before that it misses a signal."""
     terminal.expect(question)
     below = psutil.Process(terminal.pid).children(recursive=True)
@@ -472,12 +474,12 @@ def test_a_prompt_is_shown_again_after_fg(sshd: Sshd, command: str) -> None:
     with shell() as terminal:
         options = "-o StrictHostKeyChecking=ask -o UserKnownHostsFile=/dev/null"
         type_line(terminal, f"{command} -F {sshd.config} {options} t")
-        asks(terminal, b"fingerprint])? ")
+        asks(terminal, HOST_KEY_QUESTION)
         terminal.send(b"\x1a")
         terminal.expect(b"^Z\r\n[1]+  Stopped")
         at_local_prompt(terminal)
         type_line(terminal, "fg")
-        terminal.expect(b"fingerprint])? ")
+        terminal.expect(HOST_KEY_QUESTION)
         type_line(terminal, "no")
         ends(terminal, 255)
 
@@ -515,7 +517,7 @@ def test_a_signal_key_at_a_prompt_is_for_the_whole_job(
     script = f"for i in 1 2; do {command} -F {sshd.config} {options} t; echo st=$?; done"
     with shell() as terminal:
         type_line(terminal, f"{need(name)} -c '{script}'")
-        asks(terminal, b"fingerprint])? ")
+        asks(terminal, HOST_KEY_QUESTION)
         begin = len(terminal.output)
         wait_for(lambda: not terminal.modes()[3] & termios.ICANON or command == "ssh")
         terminal.send(key)
@@ -533,7 +535,7 @@ def test_the_echo_of_an_answer_stands_before_what_ssh_says_to_it(sshd: Sshd) -> 
     words = ["-F", sshd.config, "-o", "StrictHostKeyChecking=ask", "-o", "UserKnownHostsFile=/dev/null", "t"]
     for _ in range(8):  # without care it went wrong in one of five
         with Terminal([program(), *words]) as terminal:
-            terminal.expect(b"fingerprint])? ")
+            terminal.expect(HOST_KEY_QUESTION)
             type_by_hand(terminal, b"no\r")
             assert terminal.wait() == 255
             assert terminal.output.endswith(b"? no\r\nHost key verification failed.\r\n")
@@ -561,7 +563,7 @@ def test_what_was_typed_before_a_question_is_no_answer(sshd: Sshd) -> None:
     options = "-o StrictHostKeyChecking=ask -o UserKnownHostsFile=/dev/null"
     with shell() as terminal:
         terminal.send(f"{program()} -F {sshd.config} {options} t\ryes\r".encode())
-        asks(terminal, b"fingerprint])? ")
+        asks(terminal, HOST_KEY_QUESTION)
         type_line(terminal, "no")
         ends(terminal, 255)
 
@@ -645,6 +647,8 @@ def test_the_end_is_told_in_order_on_a_terminal_that_is_raw_already(sshd: Sshd, 
 
 def test_without_a_controlling_terminal_askpass_answers(sshd: Sshd, tmp_path: Path) -> None:
     """As with ssh: "setsid" is how scripts get it to."""
+    if openssh_version() < (8, 4):
+        absent("an ssh that knows SSH_ASKPASS_REQUIRE")
     answer = tmp_path / "answer"
     answer.write_text("#!/bin/sh\necho yes\n")
     answer.chmod(0o755)

@@ -17,6 +17,7 @@ import pytest
 
 from harness import Argument, Relay, Sshd, Terminal, alive, free_port, program, run_kssh, wait_for
 from links import (
+    HOST_KEY_QUESTION,
     Kssh,
     Tunnel,
     background,
@@ -380,7 +381,7 @@ def test_f_asks_in_the_foreground(tmp_path: Path) -> None:
         words = ["-o", "StrictHostKeyChecking=ask", "-o", f"UserKnownHostsFile={known}"]
         with Terminal([program(), "-f", *words, *tunnel_words(sshd, port)]) as terminal:
             before = terminal.modes()
-            terminal.expect(b"(yes/no/[fingerprint])? ")
+            terminal.expect(HOST_KEY_QUESTION)
             terminal.send(b"yes\r")
             assert terminal.wait() == 0, terminal.output
             assert terminal.modes() == before

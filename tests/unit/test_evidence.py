@@ -651,7 +651,14 @@ def test_a_shared_master_is_heard() -> None:
     assert seen.pty_refused
 
 
-def test_what_a_jump_host_says_is_the_reason() -> None:
+@pytest.mark.parametrize(
+    "own",
+    [
+        "Connection closed by UNKNOWN port 65535",
+        "ssh_exchange_identification: Connection closed by remote host",
+    ],
+)
+def test_what_a_jump_host_says_is_the_reason(own: str) -> None:
     said = "ssh: connect to host 127.0.0.1 port 22: Connection refused"
     for lines in (("jump", "log"), ("log", "jump")):
         seen = Evidence()
@@ -659,7 +666,7 @@ def test_what_a_jump_host_says_is_the_reason() -> None:
             if line == "jump":
                 seen.feed_jump(said)
             else:
-                seen.feed("Connection closed by UNKNOWN port 65535")
+                seen.feed(own)
         assert seen.error == said
         assert seen.cause == UNREACHABLE
     seen.feed("Connection reset by 10.0.0.1 port 22")
