@@ -173,11 +173,7 @@ class Evidence:
             self._blame_jump()
 
     def _blame_jump(self) -> None:
-        # "ssh_exchange_identification" up to OpenSSH 8.0
-        no_address = " by UNKNOWN port " in self.error or self.error.startswith(
-            "ssh_exchange_identification: "
-        )
-        if self._jump_error and no_address:
+        if self._jump_error and any(words in self.error for words in _SAID_OF_A_JUMP):
             self.error = self._jump_error
 
     def feed_master(self, line: str) -> None:
@@ -324,6 +320,8 @@ def _timed_out(seen: Evidence, match: re.Match[str]) -> None:
     _failed(UNREACHABLE)(seen, match)
 
 
+# How ssh tells that its jump host has failed it; the second up to OpenSSH 8.0.
+_SAID_OF_A_JUMP = (" by UNKNOWN port ", "ssh_exchange_identification: ")
 _JUMP_ROWS = (
     (re.compile(r"\S+@[^\s@]+: Permission denied \("), DENIED),
     (re.compile(r"Host key verification failed\."), HOST_KEY),
