@@ -444,6 +444,15 @@ FIRST_IS_LOST = f"[ $start = 1 ] && {{ {SESSION}\n{LOSE} }}\n"
 ASK = f"{CONNECT}stty -echo; printf 'password: ' >&2; read -r word; stty echo; "
 
 
+def type_until_asked(terminal: Terminal) -> None:
+    """Type a line by hand from a wait on into a question."""
+    terminal.expect(b"retry 3")
+    while b"password: " not in terminal.output:
+        terminal.send(b"x")
+        terminal.read()
+        time.sleep(0.05)
+
+
 @pytest.mark.parametrize(
     "prompt", ["password: ", "Approve the login, then press Enter:\\n"], ids=["open", "whole"]
 )
@@ -500,11 +509,7 @@ def test_an_interrupt_at_a_question_is_no_rest_of_a_line(tmp_path: Path) -> None
         f"{FINISH}{FIRST_IS_LOST}[ $start = 2 ] && {{ {REFUSE} }}\n{ASK}{SESSION}finish 4",
     )
     with on_terminal(fake, BACKOFF_MAX=1) as terminal:
-        terminal.expect(b"retry 3")
-        while b"password: " not in terminal.output:
-            terminal.send(b"x")
-            terminal.read()
-            time.sleep(0.05)
+        type_until_asked(terminal)
 
         def ended() -> bool:
             terminal.send(b"\x03")  # the fake one may not read yet
@@ -674,11 +679,7 @@ def test_a_line_under_way_is_no_answer_to_a_question(tmp_path: Path) -> None:
         f'{ASK}echo "got <$word>"; {SESSION}finish 4',
     )
     with on_terminal(fake, BACKOFF_MAX=1) as terminal:
-        terminal.expect(b"retry 3")
-        while b"password: " not in terminal.output:
-            terminal.send(b"x")
-            terminal.read()
-            time.sleep(0.05)
+        type_until_asked(terminal)
         for key in (b"x", b"\r"):
             terminal.send(key)
             time.sleep(0.05)
