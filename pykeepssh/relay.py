@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import select
 import signal
 import termios
@@ -50,6 +51,7 @@ _LONGEST_TAIL_S = 0.5  # some other program may hold it, and write for ever
 # A pty gives 4 kB at a time.  Reading again takes less than half of what a turn of the loop takes; the
 # limit is for the keyboard, which waits meanwhile.
 _READS_A_TURN = 16
+_FAREWELL = re.compile(rb"(?:Shared c|C)onnection to [^\n]* closed[^\n]*\n\Z")  # clientloop.c, mux.c
 # Output that comes faster than this between two reads of the pipe is left to gather for a moment when a
 # read took little: ssh writes 4 kB at a time, and to be woken for each costs more than to move them.
 # Measured (tests/bench/terminal.py): 0.87 to 0.91 of plain ssh's throughput without, 0.90 to 0.98 with
@@ -494,13 +496,14 @@ class Relay:
     def begin_session(self, run: Run) -> None:
         """ssh's session begins: take what it said before, such as a banner, and give it what was typed ahead.
 
-        That comes before the session's output.  If all is over by now, it cannot be told from what ssh
-        says at the end, which comes after it.
+        That comes before the session's output.
         """
         for _ in range(_READS_A_TURN):
             if run.evidence.command_ended or not self._read_pty(run, is_news=False):
                 break
         run.session = True
+        if run.evidence.command_ended:
+            self._take_all_in_order(run)
         run.left, run.interrupted = run.leaves_at_once, False  # what was typed before did not end ssh
         held, run.held = run.held, b""
         if held:
@@ -510,6 +513,24 @@ class Relay:
             self._typed_in_session(run, held)
             if self.run is run:
                 run.to_ssh.drain()
+
+    def _take_all_in_order(self, run: Run) -> None:
+        """All is over by now: take what the pipe holds between what the pty holds, beginning and end."""
+        if run.child.fd is None or run.child.pipe is None or run.evidence.shared:
+            return
+        said = b""
+        for _ in range(_READS_A_TURN):
+            data = _read(run.child.fd)
+            said += data or b""
+            run.readable = data != b""
+            if not data:
+                break
+        end = _FAREWELL.search(said)
+        at = end.start() if end else len(said)
+        for words in (said[:at], said[at:]):
+            if words:
+                self._printed(run, words)
+            self._empty_pipe(run, all_of_it=True)
 
     def take_last_words(self, run: Run) -> None:
         """Take all that an ssh that has ended still said."""

@@ -223,15 +223,18 @@ def has_log(process: psutil.Process) -> bool:
         return False
 
 
-def test_a_session_that_was_over_before_kssh_could_look_is_shown_in_order(sshd: Sshd) -> None:
-    with Terminal([program(), "-F", sshd.config, "-tt", "t", "echo out"]) as terminal:
-        kssh = psutil.Process(terminal.pid)
-        ssh = wait_for(lambda: next(filter(has_log, kssh.children()), None))
-        kssh.suspend()
-        wait_for(lambda: not ssh.is_running() or ssh.status() == psutil.STATUS_ZOMBIE)
-        kssh.resume()
-        assert terminal.wait() == 0
-        assert bytes(terminal.output) == b"out\r\nConnection to 127.0.0.1 closed.\r\r\n"
+def test_a_session_that_was_over_before_kssh_could_look_is_shown_in_order(tmp_path: Path) -> None:
+    (tmp_path / "banner").write_text("No trespassing\n")
+    with Sshd(tmp_path / "sshd", f"Banner {tmp_path}/banner") as sshd:
+        with Terminal([program(), "-F", sshd.config, "-tt", "t", "echo out"]) as terminal:
+            kssh = psutil.Process(terminal.pid)
+            ssh = wait_for(lambda: next(filter(has_log, kssh.children()), None))
+            kssh.suspend()
+            wait_for(lambda: not ssh.is_running() or ssh.status() == psutil.STATUS_ZOMBIE)
+            kssh.resume()
+            assert terminal.wait() == 0
+        shown = b"No trespassing\r\nout\r\nConnection to 127.0.0.1 closed.\r\r\n"
+        assert bytes(terminal.output) == shown
 
 
 @BOTH
