@@ -29,7 +29,8 @@ and starts ssh again when the link dies.  It never runs a remote command twice.
 environment (defaults in brackets):
   KSSH_INTERVAL [15]  KSSH_COUNTMAX [3]      keepalive: seconds, unanswered probes
   KSSH_MAXSTART [-1]                         most starts of ssh in all, -1: no limit
-  KSSH_RESTART [auto]                        auto, always or never
+  KSSH_RESTART [auto]                        auto, always, never, or attended: a
+                                             person sits there, whatever it looks like
   KSSH_FIRST_START [auto]                    a failing first start: auto, retry or fail
   KSSH_BACKOFF_MAX [30]  KSSH_CONNECT_TIMEOUT [15]  KSSH_MAXLIFETIME [0: none]
   KSSH_SSH  KSSH_NAME  KSSH_PIDFILE  KSSH_LOGFILE  KSSH_LOGLEVEL [INFO]
@@ -74,7 +75,7 @@ def _run(words: list[str]) -> int:
         raise KsshError(f"cannot run {printable(path)}: {error.strerror}") from error
     from . import plan as planning  # while ssh reads its configuration
 
-    standing = _standing()
+    standing = _standing(settings)
     output, status = question.answer()
     configuration = effective.parse_configuration(output) if status == 0 and output else None
     if settings.interval_s == AUTO:
@@ -163,12 +164,28 @@ def _long_option(option: str) -> int:
     return 0
 
 
-def _standing() -> Standing:
+def _standing(settings: Settings) -> Standing:
     from .plan import Standing
 
     stdin_tty, stdout_tty, stderr_tty = (_is_terminal(fd) for fd in (0, 1, 2))
     session = _has_controlling_terminal()
-    return Standing(stdin_tty, stdout_tty, stdin_tty or (stderr_tty and session), _can_ask(), session)
+
+    def person() -> bool:
+        if not (stdin_tty and stdout_tty):
+            return False
+        controlling = session and _is_controlling_terminal(0)
+        if settings.restart == "attended":
+            # Prompts are for the controlling terminal: where that is another one (sshpass makes such), ssh
+            # itself has to ask.
+            return controlling or not session
+        if not controlling or os.environ.get("TERM") == "dumb":
+            return False
+        from . import ancestry  # 0.6 ms that a stream does not need, and as much again:
+        from .person import sits_there
+
+        return sits_there(ancestry.this_process(), ancestry.find)
+
+    return Standing(person, stdin_tty or (stderr_tty and session), _can_ask(), session)
 
 
 def _is_terminal(fd: int) -> bool:
@@ -181,6 +198,14 @@ def _is_terminal(fd: int) -> bool:
 def _has_controlling_terminal() -> bool:
     try:
         os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
+
+
+def _is_controlling_terminal(fd: int) -> bool:
+    try:
+        os.tcgetpgrp(fd)
     except OSError:
         return False
     return True

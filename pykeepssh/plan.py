@@ -1,7 +1,7 @@
 """What kind of session a command line asks for, and what is added to it.
 
 Knows the kinds and options of the design (2, 3, 4).  Must not know how ssh is run or asked: the
-effective configuration, the standing of descriptors 0 to 2 and the settings are handed in.
+effective configuration, who sits at the descriptors 0 to 2 and the settings are handed in.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from .sshargs import QUERIES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from .settings import Settings
     from .sshargs import CommandLine
@@ -72,19 +72,19 @@ class Plan:
 class Standing:
     """How kssh was started.
 
-    stdin_tty, stdout_tty  that descriptor is a terminal
-    attended               a person is at a terminal and can answer a prompt
-    askpass                SSH_ASKPASS can answer in that person's place
-    session                there is a controlling terminal: SIGHUP tells that its window was closed
+    person    tells whether a person, and no program, sits at the terminal that standard input and output
+              are; asked only where it counts, for it may take a look at other processes
+    attended  a person is at a terminal and can answer a prompt
+    askpass   SSH_ASKPASS can answer in that person's place
+    session   there is a controlling terminal: SIGHUP tells that its window was closed
     """
 
-    __slots__ = ("askpass", "attended", "session", "stdin_tty", "stdout_tty")
+    __slots__ = ("askpass", "attended", "person", "session")
 
     def __init__(
-        self, stdin_tty: bool, stdout_tty: bool, attended: bool, askpass: bool, session: bool = False
+        self, person: Callable[[], bool], attended: bool, askpass: bool, session: bool = False
     ) -> None:
-        self.stdin_tty = stdin_tty
-        self.stdout_tty = stdout_tty
+        self.person = person
         self.attended = attended
         self.askpass = askpass
         self.session = session
@@ -109,11 +109,11 @@ def kind_of(line: CommandLine, effective: Mapping[str, Sequence[str]] | None, st
         return TUNNEL
     background = line.count("f") or first_value(effective, "forkafterauthentication", "no") == "yes"
     no_stdin = background or line.count("n") or first_value(effective, "stdinnull", "no") == "yes"
-    if no_stdin or not (standing.stdin_tty and standing.stdout_tty):
+    if no_stdin:
         return STREAM
     command = _command(line, effective)
     wish = first_value(effective, "requesttty", _wish_by_letters(line))
-    if wish in ("false", "no") or (command and wish == "auto"):
+    if wish in ("false", "no") or (command and wish == "auto") or not standing.person():
         return STREAM
     if not command:
         return SHELL
@@ -261,7 +261,7 @@ def make(
     kind = kind_of(line, effective, standing)
     if kind == QUERY:
         return Plan(QUERY)
-    supervised = settings.restart == "always" or (settings.restart == "auto" and kind != STREAM)
+    supervised = settings.restart == "always" or (settings.restart != "never" and kind != STREAM)
     plan = Plan(kind, supervised)
     level = first_value(effective, "loglevel", _level_by_letters(line)).upper()
     plan.user_level = _OTHER_NAMES.get(level, level)

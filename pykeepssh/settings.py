@@ -111,7 +111,7 @@ TABLE: dict[str, tuple[str, Callable[[str, str], object]]] = {
     "INTERVAL": ("15", _interval),
     "COUNTMAX": ("3", _positive),
     "MAXSTART": ("-1", _limit),
-    "RESTART": ("auto", _one_of("auto", "always", "never")),
+    "RESTART": ("auto", _one_of("auto", "attended", "always", "never")),
     "FIRST_START": ("auto", _one_of("auto", "retry", "fail")),
     "BACKOFF_MAX": ("30", _delay),
     "CONNECT_TIMEOUT": ("15", _delay),

@@ -311,13 +311,13 @@ class Supervisor:
     def _take_terminal(self) -> None:
         if self._kind == STREAM or not self._standing.attended:
             return
-        stdin = 0 if self._standing.stdin_tty else None
-        stdout = 1 if self._kind in _ON_TERMINAL else None
+        on_terminal = self._kind in _ON_TERMINAL
+        stdin = 0 if on_terminal or not self._standing.session else None
         try:
-            taken = terminal.Terminal(stdin, stdout)
+            taken = terminal.Terminal(stdin, 1 if on_terminal else None)
             no_colour = bool(os.environ.get("NO_COLOR"))
             self._relay.screen = terminal.Screen(taken, os.environ.get("TERM", ""), no_colour)
-            if self._kind in _ON_TERMINAL:
+            if on_terminal:
                 taken.make_raw()
                 self._relay.typed_ahead = taken.waiting_bytes()
                 wishes = self._settings.bell, self._settings.stall_notice
@@ -357,7 +357,7 @@ class Supervisor:
     def _leave_terminal(self) -> None:
         """From now on nobody is there to answer a prompt."""
         self._relay.forget_terminal()
-        self._standing = Standing(False, False, attended=False, askpass=self._standing.askpass)
+        self._standing = Standing(lambda: False, attended=False, askpass=self._standing.askpass)
 
     # -- ssh -------------------------------------------------------------------------------------
 

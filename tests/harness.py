@@ -612,7 +612,8 @@ class Terminal:
         # A session's leader gets the first terminal that it opens for its controlling one: that
         # takes no code between fork and exec, which in a process with threads may hang.
         opening = ["/bin/sh", "-c", 'exec "$@" <>"$0" >&0 2>&0', os.ttyname(self._slave), *command]
-        environment = {**os.environ, "TERM": "xterm", **(env or {})}
+        # For kssh pytest is a program that drives it; what is tested here is what persons see.
+        environment = {**os.environ, "TERM": "xterm", "KSSH_RESTART": "attended", **(env or {})}
         self.process = subprocess.Popen(opening, env=environment, cwd=cwd, start_new_session=True)
 
     def __enter__(self) -> Terminal:

@@ -8,10 +8,12 @@ import signal
 import subprocess
 from pathlib import Path
 
+import pexpect
 import pytest
+from pexpect import pxssh
 
-from harness import Argument, Relay, Sshd, Terminal, alive, program, wait_for
-from links import HOST_KEY_QUESTION, PROMPT, lines_of, quick, ssh_below
+from harness import Argument, Relay, Sshd, Terminal, alive, fake_ssh, program, wait_for
+from links import HOST_KEY_QUESTION, PROMPT, SESSION, STAY, lines_of, quick, ssh_below, started
 
 
 @pytest.fixture
@@ -383,3 +385,25 @@ def test_the_limit_restores_the_terminal(sshd: Sshd, relay: Relay) -> None:
         assert b"giving up after 1 start" in terminal.output
         assert terminal.modes() == before
     assert len(relay.accepted) == 1
+
+
+def test_a_terminal_that_sshd_opened_is_a_person_s(sshd: Sshd, tmp_path: Path) -> None:
+    fake = fake_ssh(tmp_path, SESSION + STAY)
+    words = f"KSSH_SSH={fake.path} KSSH_STATE_DIR={tmp_path}/state TERM=xterm {program()} host"
+    with Terminal(["ssh", "-F", sshd.config, "-tt", "t", words]):
+        assert "-E" in started(fake).argv
+
+
+@pytest.mark.parametrize("name", ["ssh", "kssh"])
+def test_pxssh_sees_the_end_after_a_loss(sshd: Sshd, relay: Relay, tmp_path: Path, name: str) -> None:
+    note = tmp_path / "note"
+    driver = pxssh.pxssh(timeout=20)
+    config = str(sshd.config_for(relay.port))
+    driver.login("t", ssh_config=config, cmd=name if name == "ssh" else program(), check_local_ip=False)
+    driver.sendline(f"cd /; echo before >>{note}")
+    assert driver.prompt()
+    relay.reset()
+    driver.expect(pexpect.EOF)
+    driver.close()
+    assert driver.exitstatus == 255
+    assert lines_of(note) == ["before"]

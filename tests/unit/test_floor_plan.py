@@ -26,7 +26,7 @@ FLOORS = (
         "termmodes",
         "sshconfig",
     ),
-    ("plan", "policy", "wording", "identity", "probeplan", "history"),
+    ("plan", "policy", "wording", "identity", "person", "probeplan", "history"),
     ("machine", "overview"),
     (
         "program",
@@ -46,7 +46,7 @@ FLOORS = (
         "sshserver",
         "relay",
     ),
-    ("supervisor", "daemon", "measured"),
+    ("supervisor", "daemon", "measured", "ancestry"),
     ("cli", "ctl"),
 )
 FLOOR = {module: floor for floor, modules in enumerate(FLOORS) for module in modules}

@@ -24,11 +24,11 @@ from pykeepssh.plan import (
 from pykeepssh.settings import Settings
 from pykeepssh.sshargs import CommandLine, parse
 
-TERMINAL = Standing(True, True, attended=True, askpass=False)
-CRON = Standing(False, False, attended=False, askpass=False)
-ASKPASS = Standing(False, False, attended=False, askpass=True)
-INPUT_REDIRECTED = Standing(False, True, attended=True, askpass=False)
-OUTPUT_REDIRECTED = Standing(True, False, attended=True, askpass=False)
+TERMINAL = Standing(person=lambda: True, attended=True, askpass=False)
+CRON = Standing(person=lambda: False, attended=False, askpass=False)
+ASKPASS = Standing(person=lambda: False, attended=False, askpass=True)
+# Input or output redirected, or a program that drives ssh on a pty.
+NO_PERSON = Standing(person=lambda: False, attended=True, askpass=False)
 
 Effective = Mapping[str, list[str]]
 # What "ssh -G" of 9.2 says without any configuration, as far as kssh asks.
@@ -108,8 +108,7 @@ KINDS: dict[str, tuple[str, Standing, dict[str, str], str]] = {
     "a shell, RequestTTY no": ("h", TERMINAL, {"requesttty": "false"}, STREAM),
     "a shell, RequestTTY no of old": ("h", TERMINAL, {"requesttty": "no"}, STREAM),
     "a shell, RequestTTY force": ("h", TERMINAL, {"requesttty": "force"}, SHELL),
-    "a shell from a file": ("h", INPUT_REDIRECTED, {}, STREAM),
-    "a shell into a pipe": ("h", OUTPUT_REDIRECTED, {}, STREAM),
+    "a shell without a person": ("h", NO_PERSON, {}, STREAM),
     "a shell in cron": ("h", CRON, {}, STREAM),
     "a shell without input": ("-n h", TERMINAL, {}, STREAM),
     "a shell, StdinNull yes": ("h", TERMINAL, {"stdinnull": "yes"}, STREAM),
@@ -118,7 +117,7 @@ KINDS: dict[str, tuple[str, Standing, dict[str, str], str]] = {
     "a command on a terminal": ("-t h top", TERMINAL, {}, COMMAND),
     "a command, RequestTTY yes": ("h top", TERMINAL, {"requesttty": "true"}, COMMAND),
     "a command, RequestTTY force": ("h top", TERMINAL, {"requesttty": "force"}, COMMAND),
-    "a command on a terminal, redirected": ("-t h top", INPUT_REDIRECTED, {}, STREAM),
+    "a command on a terminal without a person": ("-t h top", NO_PERSON, {}, STREAM),
     "a command in the background": ("-f h sleep 1", TERMINAL, {}, STREAM),
     "a command in the background by configuration": (
         "h sleep 1",
@@ -127,6 +126,7 @@ KINDS: dict[str, tuple[str, Standing, dict[str, str], str]] = {
         STREAM,
     ),
     "an attacher": ("-t h tmux attach", TERMINAL, {}, ATTACH),
+    "an attacher without a person": ("-t h tmux attach", NO_PERSON, {}, STREAM),
     "an attacher without a terminal": ("h tmux attach", TERMINAL, {}, STREAM),
     "RemoteCommand": ("h", TERMINAL, {"remotecommand": "top", "requesttty": "true"}, COMMAND),
     "RemoteCommand that attaches": (
@@ -144,7 +144,7 @@ KINDS: dict[str, tuple[str, Standing, dict[str, str], str]] = {
     "-N": ("-N h", TERMINAL, {}, TUNNEL),
     "-N in cron": ("-N h", CRON, {}, TUNNEL),
     "-fN": ("-fNL 1:h:1 h", TERMINAL, {}, TUNNEL),
-    "-N redirected": ("-N h", INPUT_REDIRECTED, {}, TUNNEL),
+    "-N without a person": ("-N h", NO_PERSON, {}, TUNNEL),
     "-N behind the destination": ("h -N", TERMINAL, {}, TUNNEL),
     "-N in the command": ("-t h cmd -N", TERMINAL, {}, COMMAND),
     "SessionType none": ("h", TERMINAL, {"sessiontype": "none"}, TUNNEL),

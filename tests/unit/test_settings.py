@@ -52,7 +52,7 @@ GOOD: dict[str, dict[str, object]] = {
     "INTERVAL": {**TIMES, "auto": AUTO, "AUTO": AUTO},
     "COUNTMAX": {"1": 1, "010": 10, "2147483647": 2147483647},
     "MAXSTART": {"-1": -1, "1": 1, "2147483647": 2147483647},
-    "RESTART": {"auto": "auto", "ALWAYS": "always", "Never": "never"},
+    "RESTART": {"auto": "auto", "Attended": "attended", "ALWAYS": "always", "Never": "never"},
     "FIRST_START": {"auto": "auto", "Retry": "retry", "FAIL": "fail"},
     "BACKOFF_MAX": {text: value for text, value in TIMES.items() if value},
     "CONNECT_TIMEOUT": {text: value for text, value in TIMES.items() if value},
@@ -96,7 +96,7 @@ BAD = {
         [text for text in NO_NUMBERS if text != "-1"] + ["-2", "-01"],
         "the most starts of ssh in all, at least 1, or -1 for no limit",
     ),
-    "RESTART": (["yes", "auto ", "always,never", "0"], "one of auto, always, never"),
+    "RESTART": (["yes", "auto ", "always,never", "0"], "one of auto, attended, always, never"),
     "FIRST_START": (["always", "1"], "one of auto, retry, fail"),
     "BACKOFF_MAX": ([*NO_TIMES, "0", "0m"], "a time of 1 to 2147483 seconds, such as 90 or 1m30s"),
     "CONNECT_TIMEOUT": ([*NO_TIMES, "0"], "a time of 1 to 2147483 seconds, such as 90 or 1m30s"),
@@ -198,7 +198,7 @@ def test_control_characters_are_escaped(text: str) -> None:
     assert printable(text) == SHOWN[text]
     with pytest.raises(BadValue) as caught:
         Settings({"KSSH_RESTART": text + "?"})
-    assert str(caught.value) == f"KSSH_RESTART={SHOWN[text]}?: expected one of auto, always, never"
+    assert str(caught.value) == f"KSSH_RESTART={SHOWN[text]}?: expected one of auto, attended, always, never"
 
 
 @given(st.text())
