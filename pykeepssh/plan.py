@@ -117,6 +117,8 @@ def kind_of(line: CommandLine, effective: Mapping[str, Sequence[str]] | None, st
         return STREAM
     if not command:
         return SHELL
+    from .attach import attaches  # 3 ms: only for a command on a terminal
+
     return ATTACH if attaches(command) else COMMAND
 
 
@@ -129,123 +131,6 @@ def _wish_by_letters(line: CommandLine) -> str:
     if line.count("T"):
         return "no"
     return "yes" if line.count("t") else "auto"
-
-
-# The programs that attach to a session which outlives the connection, and the words behind which
-# they do nothing else.  Attaching twice is safe; making a session that runs a command is not.
-_TMUX_ATTACH = frozenset(("attach", "attach-session", "a", "at", "att", "atta", "attac"))
-_TMUX_NEW = frozenset(("new", "new-session"))
-_ZELLIJ_ATTACH = frozenset(("attach", "a"))
-_SCREEN_ATTACH = frozenset("rRxdD")
-_SCREEN_FLAGS = frozenset("rRxdDUaAOq")
-_SCREEN_NAMES = frozenset("ST")  # the next word is a session's or a terminal's name
-_SHELL_WORDS = frozenset(";&<>()`$\n\r*?[]{}!#~^\\")
-
-
-def attaches(command: str) -> bool:
-    """Tell whether a remote command only attaches to a terminal multiplexer, so that it may be run again.
-
-    "tmux attach || tmux new" counts; a command that the multiplexer would be told to run does not.
-    """
-    if not _SHELL_WORDS.isdisjoint(command):
-        return False
-    return all(_attaches(part.replace("\t", " ").split(" ")) for part in command.split("||"))
-
-
-def _attaches(words: list[str]) -> bool:
-    words = [word for word in words if word]
-    while words and _is_assignment(words[0]):
-        del words[0]
-    if words[:1] == ["exec"]:
-        del words[0]
-    words = [_unquoted(word) for word in words]
-    # A quoted blank, or "|" alone: what the shell would make of it is not known here.
-    if not words or any(char in "\"'|" for word in words for char in word):
-        return False
-    rule = _ATTACHERS.get(words[0].rpartition("/")[2])
-    return rule is not None and rule(words[1:])
-
-
-def _is_assignment(word: str) -> bool:
-    name, equals, _ = word.partition("=")
-    return bool(equals) and name.isidentifier() and name.isascii()
-
-
-def _unquoted(word: str) -> str:
-    quoted = len(word) >= 2 and word[0] == word[-1] and word[0] in "\"'"
-    return word[1:-1] if quoted else word
-
-
-def _tmux(words: list[str]) -> bool:
-    plain = _strip_flags(words, "2CDluvN", "fLST")  # never -c: it runs a command
-    if not plain:
-        return True
-    if plain[0] in _TMUX_ATTACH:
-        return not _strip_flags(plain[1:], "dErx", "cft")
-    if plain[0] in _TMUX_NEW:
-        return not _strip_flags(plain[1:], "ADEPX", "cefFnstxy")
-    return False
-
-
-def _screen(words: list[str]) -> bool:
-    """Tell whether words attach: a name may only stand where it cannot be taken for a command."""
-    attaching = not words
-    name_expected = name_may_follow = False
-    for word in words:
-        if word[:1] != "-":
-            if not (name_expected or name_may_follow):
-                return False
-            name_expected = name_may_follow = False
-            continue
-        letters = word[1:]
-        if name_expected or not letters or not _SCREEN_FLAGS.issuperset(letters[:-1]):
-            return False
-        name_expected = letters[-1] in _SCREEN_NAMES
-        name_may_follow = letters[-1] in _SCREEN_ATTACH
-        if not name_expected and letters[-1] not in _SCREEN_FLAGS:
-            return False
-        attaching = attaching or not _SCREEN_ATTACH.isdisjoint(letters)
-    return attaching and not name_expected
-
-
-def _zellij(words: list[str]) -> bool:
-    if not words:
-        return True
-    names = [word for word in words[1:] if word not in ("-c", "--create")]
-    return words[0] in _ZELLIJ_ATTACH and len(names) <= 1 and not any(name[:1] == "-" for name in names)
-
-
-def _dtach(words: list[str]) -> bool:
-    return words[:1] == ["-a"] and len(words) >= 2
-
-
-def _abduco(words: list[str]) -> bool:
-    return len(words) == 2 and words[0] in ("-a", "-ra", "-ar", "-fa") and words[1][:1] != "-"
-
-
-_ATTACHERS = {
-    "tmux": _tmux,
-    "screen": _screen,
-    "zellij": _zellij,
-    "byobu": _tmux,
-    "dtach": _dtach,
-    "abduco": _abduco,
-}
-
-
-def _strip_flags(words: list[str], flags: str, with_value: str) -> list[str]:
-    """Return what is left of words behind leading options of the given letters."""
-    words = list(words)
-    while words and words[0].startswith("-") and len(words[0]) > 1:
-        word = words.pop(0)
-        for place, letter in enumerate(word[1:], 2):
-            if letter in with_value:
-                if place == len(word) and words:
-                    words.pop(0)
-                break
-            if letter not in flags:
-                return [word, *words]
-    return words
 
 
 def make(

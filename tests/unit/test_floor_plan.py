@@ -25,6 +25,7 @@ FLOORS = (
         "flow",
         "termmodes",
         "sshconfig",
+        "attach",
     ),
     ("plan", "policy", "wording", "identity", "person", "probeplan", "history"),
     ("machine", "overview"),
