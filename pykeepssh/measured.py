@@ -26,10 +26,11 @@ import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from . import statefile
-from .errors import KsshError
+from . import files, statefile
+from .errors import KsshError, printable
 
 VERSION = 1
+_FOLDER = "probes"
 _ROUTE, _ROUTE6, _ARP = "/proc/net/route", "/proc/net/ipv6_route", "/proc/net/arp"
 _UP_GATEWAY = 0x3  # RTF_UP | RTF_GATEWAY, linux/route.h
 _UP = 0x1
@@ -114,11 +115,10 @@ def _is_set(value: str) -> bool:
     return value not in ("", "none")
 
 
-def _path(state_dir: str, where: str, which: str) -> str:
-    folder, _ = statefile.state_directory(state_dir)
+def _name(where: str, which: str) -> str:
     key = zlib.crc32(f"{where}\0{which}".encode("utf-8", "surrogateescape"))
     readable = "".join(c if c.isalnum() or c in "-." else "_" for c in which)[:80].lstrip(".")
-    return os.path.join(folder, "probes", f"{statefile.machine()}.{readable}-{key:08x}.json")
+    return f"{statefile.machine()}.{readable}-{key:08x}.json"
 
 
 def remember(state_dir: str, where: str, which: str, found: Mapping[str, Any]) -> str:
@@ -126,28 +126,32 @@ def remember(state_dir: str, where: str, which: str, found: Mapping[str, Any]) -
 
     state_dir is KSSH_STATE_DIR or "".  Raises KsshError.
     """
-    path = _path(state_dir, where, which)
+    folder, why = statefile.state_directory(state_dir)
+    if folder is None:
+        raise KsshError(f"cannot remember the result: {why}")
+    path = os.path.join(folder, _FOLDER, _name(where, which))
     record = {"version": VERSION, "network": where, "host": which, **found}
     try:
-        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-        statefile.write_by_rename(path, json.dumps(record).encode() + b"\n")
+        files.own_directory(os.path.dirname(path))
+        files.write_by_rename(path, json.dumps(record).encode() + b"\n")
     except OSError as error:
-        raise KsshError(f"cannot remember the result in {path}: {error.strerror}") from error
+        raise KsshError(f"cannot remember the result in {printable(path)}: {error.strerror}") from error
     return path
 
 
 def recall(state_dir: str, where: str, which: str) -> dict[str, Any] | None:
-    """Return the result for a network and a host, or None.  Raises KsshError."""
-    try:
-        with open(_path(state_dir, where, which), "rb") as file:
-            found = json.loads(file.read(65536))
-    except (OSError, ValueError):
-        return None
-    if not isinstance(found, dict) or found.get("version") != VERSION:
-        return None
-    if (found.get("network"), found.get("host")) != (where, which):
-        return None
-    return found if _is_interval(found.get("interval_s")) else None
+    """Return the result for a network and a host, or None.  Raises BadValue for KSSH_STATE_DIR."""
+    for folder in statefile.existing_directories(state_dir)[0]:
+        try:
+            probes = files.existing_own_directory(os.path.join(folder, _FOLDER))
+            found = json.loads(files.read(os.path.join(probes, _name(where, which)), 65536) or b"null")
+        except (OSError, ValueError):
+            continue
+        if not isinstance(found, dict) or found.get("version") != VERSION:
+            continue
+        if (found.get("network"), found.get("host")) == (where, which):
+            return found if _is_interval(found.get("interval_s")) else None
+    return None
 
 
 def _is_interval(value: object) -> bool:

@@ -12,6 +12,7 @@ import syslog
 import time
 from collections.abc import Callable, Mapping
 
+from . import files
 from .errors import BadValue, printable
 from .settings import LOG_LEVELS
 
@@ -34,6 +35,7 @@ HOOK_PATIENCE_S = 30.0  # a hook that runs for longer is not waited for
 class Log:
     """kssh's log: lines at a level, each to every place that shows it.
 
+    path      KSSH_LOGFILE as an absolute path, or ""
     detached  standard error is no longer the caller's
     """
 
@@ -49,11 +51,12 @@ class Log:
         self._level = LEVELS[level]
         self._on_terminal = on_terminal
         self._file: int | None = None
-        self._path = os.path.abspath(path)  # -f changes the directory
+        self.path = ""
         self._syslog = False
         self.detached = False
         if path:
             try:
+                self.path = os.path.abspath(path)  # -f changes the directory
                 self._file = open_log(path)
             except OSError as error:
                 raise BadValue("KSSH_LOGFILE", path, f"a file to append to ({error.strerror})") from error
@@ -84,10 +87,10 @@ class Log:
     def _follow(self, present: int) -> None:
         """Open the file anew if it was renamed or removed, as logrotate(8) does; else stay with it."""
         # Descriptors have names there, and may mean something else by now.
-        if self._path.startswith(("/dev/", "/proc/")):
+        if self.path.startswith(("/dev/", "/proc/")):
             return
         try:
-            there = os.stat(self._path)
+            there = os.stat(self.path)
             if os.path.samestat(there, os.fstat(present)) or not stat.S_ISREG(there.st_mode):
                 return
         except FileNotFoundError:
@@ -95,7 +98,7 @@ class Log:
         except OSError:
             return
         try:
-            self._file = open_log(self._path)
+            self._file = open_log(self.path)
         except OSError:
             return  # the old one is better than none
         os.close(present)
@@ -117,7 +120,8 @@ class Log:
 
 def open_log(path: str) -> int:
     """Open a log file to append to, private if it is new, as log.c does.  Raises OSError."""
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOCTTY, 0o600)
+    with files.exact_modes():
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOCTTY, 0o600)
 
 
 def _write(fd: int, text: str) -> None:
@@ -168,7 +172,13 @@ class Hook:
         self._running: list[subprocess.Popen[bytes]] = []
         self._waiting: list[Mapping[str, str]] = []
         self._last_started = 0.0
-        if program and not (os.path.isfile(program) and os.access(program, os.X_OK)):
+        if not program:
+            return
+        try:
+            self._program = os.path.abspath(program)
+        except OSError:
+            pass  # a relative path, and the working directory is gone
+        if not (os.path.isfile(program) and os.access(program, os.X_OK)):
             raise BadValue("KSSH_HOOK", program, "a program that can be run, with its path")
 
     def run(self, facts: Mapping[str, str]) -> str | None:
@@ -197,7 +207,7 @@ class Hook:
         self._last_started = time.monotonic()
         try:
             process = subprocess.Popen(
-                [os.path.abspath(self._program), facts["KSSH_EVENT"]],
+                [self._program, facts["KSSH_EVENT"]],
                 env={**os.environ, **facts},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,

@@ -54,8 +54,13 @@ def find(wanted: str, environment: Mapping[str, str]) -> str:
 
 
 def _wanted(wanted: str, environment: Mapping[str, str]) -> str:
-    if "/" in wanted:
-        paths = [os.path.abspath(wanted)]
+    if wanted.startswith("/"):
+        paths = [os.path.normpath(wanted)]
+    elif "/" in wanted:
+        try:
+            paths = [os.path.abspath(wanted)]
+        except OSError:
+            paths = []  # the working directory is gone
     else:
         paths = [
             os.path.join(folder, wanted)

@@ -32,6 +32,7 @@ FIELDS: dict[str, tuple[tuple[type, ...], str]] = {
     "logfile": ((str,), 'KSSH_LOGFILE as an absolute path, or ""'),
 }
 
+MOST_BYTES = 1_000_000  # more than any record has
 _NAME_CHARS = "-_.@+,:"
 _LONGEST_NAME = 80  # bytes: with the machine's name it becomes a file's, which has 255
 

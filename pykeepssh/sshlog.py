@@ -6,9 +6,13 @@ Knows how to make the FIFO and to read whole lines.  Must not know what a line m
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import sys
+from collections.abc import Mapping, Sequence
+
+from . import files
 
 LINE_END = b"\r\n"  # log.c writes this; a newline inside a message stays bare
 _READ_BYTES = 65536
@@ -23,25 +27,37 @@ class LogChannel:
     fd    its reading end, non-blocking
     """
 
-    def __init__(self, folder: str) -> None:
-        """Make the FIFO below a folder and open its reading end.  Raises OSError."""
-        self._folder = os.path.join(folder, f"kssh-{os.urandom(8).hex()}")
-        self.path = os.path.join(self._folder, "log")
+    def __init__(self, folders: Sequence[str]) -> None:
+        """Make the FIFO below the first folder that it can be made in, and open its reading end.
+
+        Where there is none, Linux gives a pipe a name as well.  Raises OSError.
+        """
+        self._folder = ""
         self._rest = b""
-        self._there = False
-        os.mkdir(self._folder, 0o700)
-        try:
-            os.mkfifo(self.path, 0o600)
-            # Before ssh is started: it would block on a FIFO that nobody reads.
-            self.fd = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError:
-            self._remove()
-            raise
-        self._there = True
+        for folder in folders:
+            try:
+                self.path, self.fd = self._make(folder)
+                break
+            except OSError:
+                continue
+        else:
+            self.path, self.fd = _nameless()
         if sys.platform == "linux":
             # ssh stands still once the FIFO is full, and while kssh is suspended nobody reads it.
             with contextlib.suppress(OSError):
                 fcntl.fcntl(self.fd, _F_SETPIPE_SZ, _FIFO_BYTES)
+
+    def _make(self, folder: str) -> tuple[str, int]:
+        self._folder = files.fresh_directory(folder)
+        path = os.path.join(self._folder, "log")
+        try:
+            with files.exact_modes():
+                os.mkfifo(path, 0o600)
+            # Before ssh is started: it would block on a FIFO that nobody reads.
+            return path, os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:
+            self._remove()
+            raise
 
     def read(self) -> tuple[list[bytes], bool]:
         """Return the lines that came, without their ends, and whether the FIFO is open at all.
@@ -56,8 +72,7 @@ class LogChannel:
                 return lines, True
             if not data:
                 return lines, False
-            if self._there:
-                self._remove()
+            self._remove()
             *whole, self._rest = (self._rest + data).split(LINE_END)
             lines += whole
 
@@ -67,24 +82,31 @@ class LogChannel:
         return [rest] if rest else []
 
     def _remove(self) -> None:
-        self._there = False
-        for remove, path in ((os.unlink, self.path), (os.rmdir, self._folder)):
-            try:
-                remove(path)
-            except OSError:
-                pass  # a tidier of temporary files was faster
+        folder, self._folder = self._folder, ""
+        if folder:
+            for remove, path in ((os.unlink, os.path.join(folder, "log")), (os.rmdir, folder)):
+                with contextlib.suppress(OSError):  # a tidier of temporary files was faster
+                    remove(path)
 
     def close(self) -> None:
         """Close the reading end and remove what is left of the FIFO."""
-        if self._there:
-            self._remove()
+        self._remove()
         os.close(self.fd)
 
 
-def folder(environment: dict[str, str] | os._Environ[str]) -> str:
-    """Return where FIFOs go: the user's runtime directory if there is one, else TMPDIR or /tmp."""
-    for name in ("XDG_RUNTIME_DIR", "TMPDIR"):
-        path = environment.get(name, "")
-        if path.startswith("/") and os.access(path, os.W_OK | os.X_OK):
-            return path
-    return "/tmp"
+def _nameless() -> tuple[str, int]:
+    """Return the name of a pipe and its reading end; the name goes with it (proc(5)).  Raises OSError."""
+    read, write = os.pipe()
+    os.close(write)
+    os.set_blocking(read, False)
+    path = f"/proc/{os.getpid()}/fd/{read}"
+    if not os.path.exists(path):
+        os.close(read)
+        raise OSError(errno.ENOENT, "no directory for it")
+    return path, read
+
+
+def folders(environment: Mapping[str, str]) -> list[str]:
+    """Return where FIFOs may go: the user's runtime directory, and where temporary files go."""
+    runtime = environment.get("XDG_RUNTIME_DIR", "")
+    return [*([runtime] if runtime.startswith("/") else []), *files.temporary_folders(environment)]

@@ -14,13 +14,15 @@ import socket
 import stat
 import time
 
-from . import history, record
-from .errors import BadValue, KsshError, printable
+from . import files, history, record
+from .errors import BadValue, printable
 from .kinds import TUNNEL
 
 # A lock that was released a moment ago, by a link that is just ending, is worth this wait.
 LOCK_WAIT_S = 0.5
 _LOCK_STEP_S = 0.02
+# What opening a file says that is another user's, a link, a FIFO, a socket.
+_NOT_OURS = (errno.EACCES, errno.EPERM, errno.ELOOP, errno.EINVAL, errno.ENXIO)
 HISTORY_BYTES = 256 * 1024  # some 2000 events
 
 
@@ -40,56 +42,66 @@ def machine() -> str:
     return "".join(c if c.isalnum() or c in "-_." else "_" for c in socket.gethostname()) or "localhost"
 
 
-def state_directory(wanted: str) -> tuple[str, str | None]:
+def state_directory(wanted: str) -> tuple[str | None, str | None]:
     """Return the directory for records and locks, made if need be, and why it is not the usual one.
 
-    wanted is KSSH_STATE_DIR or "".  The second value is None where all is as it should be.
-    Raises BadValue if KSSH_STATE_DIR cannot be used.
+    wanted is KSSH_STATE_DIR or "".  The first value is None where no directory can be had, the second
+    where all is as it should be.  Raises BadValue if KSSH_STATE_DIR cannot be used.
     """
     if wanted:
         try:
-            return _private_directory(os.path.abspath(wanted)), None
+            return files.own_directory(os.path.abspath(wanted)), None
         except OSError as error:
-            raise BadValue("KSSH_STATE_DIR", wanted, f"a directory to write to ({error.strerror})") from error
-    usual, other = _usual_directories()
+            raise _bad_directory(wanted, "to write to", error) from error
+    usual, *others = _usual_directories()
     try:
-        return _private_directory(usual), None
+        return files.own_directory(usual), None
     except OSError as error:
         why = f"cannot use {printable(usual)}: {error.strerror}"
-    try:
-        return _private_directory(other), f"{why}; using {printable(other)}"
-    except OSError as error:
-        raise KsshError(f"{why}; nor {printable(other)}: {error.strerror}; set KSSH_STATE_DIR") from error
+    for other in others:
+        try:
+            return files.own_directory(other), f"{why}; using {printable(other)}"
+        except OSError:
+            continue  # read-only too, or somebody else was there first
+    return None, f"{why}; nor {' or '.join(map(printable, others))}: going on without lock and record"
 
 
-def _usual_directories() -> tuple[str, str]:
-    """Return the directory for records and locks, and the one that serves where it cannot be used."""
-    usual = os.path.join(home(), ".local", "state", "kssh")
-    return usual, os.path.join(temporary_folder(), f"kssh-{os.getuid()}")
-
-
-def existing_directories(wanted: str) -> list[str]:
+def existing_directories(wanted: str) -> tuple[list[str], str | None]:
     """Return the directories where links of this user may have their records; none is made.
 
-    Raises BadValue if KSSH_STATE_DIR is something else.
+    The second value is why the usual one is left alone although it is there, or None.  Raises BadValue
+    if KSSH_STATE_DIR is something else.
     """
     if wanted:
-        if os.path.exists(wanted) and not os.path.isdir(wanted):
-            raise BadValue("KSSH_STATE_DIR", wanted, "a directory")
-        return [wanted] if os.path.isdir(wanted) else []
-    usual, other = _usual_directories()
-    found = [usual] if os.path.isdir(usual) else []
-    try:
-        told = os.lstat(other)
-    except OSError:
-        return found
-    return [*found, other] if stat.S_ISDIR(told.st_mode) and told.st_uid == os.getuid() else found
+        try:
+            return [files.existing_own_directory(os.path.abspath(wanted))], None
+        except FileNotFoundError:
+            return [], None
+        except OSError as error:
+            raise _bad_directory(wanted, "", error) from error
+    found, why = [], None
+    usual, *others = _usual_directories()
+    for folder in (usual, *others):
+        try:
+            found.append(files.existing_own_directory(folder))
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            # Anybody may put a directory of our name into /tmp: that is no news.
+            why = f"{printable(usual)} is left alone: {error.strerror}" if folder == usual else why
+    return found, why
 
 
-def temporary_folder() -> str:
-    """Return TMPDIR if it can be used, else /tmp."""
-    path = os.environ.get("TMPDIR", "")
-    return path if path.startswith("/") and os.access(path, os.W_OK | os.X_OK) else "/tmp"
+def _bad_directory(wanted: str, to: str, error: OSError) -> BadValue:
+    kind = " ".join(["a directory", to]).strip()
+    return BadValue("KSSH_STATE_DIR", wanted, f"{kind} ({error.strerror})")
+
+
+def _usual_directories() -> list[str]:
+    """Return the directory for records and locks, and those that serve where it cannot be used."""
+    mine = f"kssh-{os.getuid()}"
+    usual = os.path.join(home(), ".local", "state", "kssh")
+    return [usual, *(os.path.join(folder, mine) for folder in files.temporary_folders(os.environ))]
 
 
 def process_started() -> float:
@@ -128,58 +140,20 @@ def process_mark(pid: int) -> str:
         return ""
 
 
-def _private_directory(path: str) -> str:
-    os.makedirs(path, mode=0o700, exist_ok=True)
-    found = os.lstat(path) if path.startswith(temporary_folder()) else os.stat(path)
-    if not stat.S_ISDIR(found.st_mode):
-        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-    if found.st_uid != os.getuid() or not os.access(path, os.W_OK | os.X_OK):
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-    return path
-
-
-def write_by_rename(path: str, data: bytes) -> None:
-    """Write a file that others see either old or new; mode 0600.  Raises OSError."""
-    temporary = f"{path}.{os.getpid()}.new"
-    remove(temporary)  # of a process with this pid before; nobody else's is ever written to
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        try:
-            if os.write(fd, data) < len(data):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        finally:
-            os.close(fd)
-        os.rename(temporary, path)
-    except OSError:
-        remove(temporary)
-        raise
-
-
 def append_line(path: str, line: bytes) -> None:
     """Append a line to a file of ours, which keeps its newer half when it grows too long.
 
     Raises OSError.
     """
-    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-    fd = os.open(path, flags, 0o600)
+    fd = files.open_own(path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
     try:
         found = os.fstat(fd)
-        if not stat.S_ISREG(found.st_mode):
-            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
         if found.st_size + len(line) > HISTORY_BYTES:
-            write_by_rename(path, history.newer_half(os.pread(fd, found.st_size, 0)) + line)
+            files.write_by_rename(path, history.newer_half(os.pread(fd, found.st_size, 0)) + line)
         elif os.write(fd, line) < len(line):
             os.ftruncate(fd, found.st_size)  # half a line would spoil the next one too
     finally:
         os.close(fd)
-
-
-def remove(path: str) -> None:
-    """Remove a file that may be gone already."""
-    try:
-        os.unlink(path)
-    except OSError:
-        pass
 
 
 class Lock:
@@ -194,7 +168,7 @@ class Lock:
         """Take the lock; return None, or what its holder wrote if it is held.  Raises OSError."""
         deadline = time.monotonic() + wait_s
         while True:
-            fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            fd = self._open()
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -214,9 +188,23 @@ class Lock:
             pass  # a full disk; it is held all the same
         return None
 
+    def _open(self) -> int:
+        """Open the file, or a new one in the place of what anybody else could open, and so lock."""
+        try:
+            fd = files.open_own(self._path, os.O_RDWR | os.O_CREAT)
+        except OSError as error:
+            if error.errno not in _NOT_OURS:
+                raise
+        else:
+            if not stat.S_IMODE(os.fstat(fd).st_mode) & 0o077:
+                return fd
+            os.close(fd)
+        os.unlink(self._path)
+        return files.open_own(self._path, os.O_RDWR | os.O_CREAT)
+
     def _is_the_file(self, fd: int) -> bool:
         try:
-            return os.path.samestat(os.fstat(fd), os.stat(self._path))
+            return os.path.samestat(os.fstat(fd), os.lstat(self._path))
         except OSError:
             return False
 
@@ -229,7 +217,7 @@ class Lock:
     def release(self) -> None:
         """Remove the file and let the lock go; it need not be held."""
         if self._fd is not None:
-            remove(self._path)  # first, so that nobody locks a file that is about to vanish
+            files.remove(self._path)  # first, so that nobody locks a file that is about to vanish
             os.close(self._fd)
             self._fd = None
 
@@ -246,21 +234,20 @@ class Place:
     def open(self, wanted: str, name: str) -> str | None:
         """Choose the directory for a link's name; return why it is not the usual one, or None.
 
-        Raises KsshError if there is none.
+        Where none can be had there is no lock, no record and no history.  Raises BadValue.
         """
         folder, odd = state_directory(wanted)
-        _tidy(folder)
-        self._base = os.path.join(folder, f"{machine()}.{name}")
+        if folder is not None:
+            _tidy(folder)
+            self._base = os.path.join(folder, f"{machine()}.{name}")
         return odd
 
     def lock(self) -> str | None:
-        """Take the link's lock; return None, or who holds it.  Raises KsshError."""
-        path = f"{self._base}.lock"
-        lock = Lock(path)
-        try:
-            holder = lock.acquire()
-        except OSError as error:
-            raise KsshError(f"cannot lock {printable(path)}: {error.strerror}") from error
+        """Take the link's lock; return None, or who holds it.  Raises OSError."""
+        if self._base is None:
+            return None
+        lock = Lock(f"{self._base}.lock")
+        holder = lock.acquire()
         if holder is None:
             self._lock = lock
         return holder
@@ -274,7 +261,7 @@ class Place:
         if self._base is None:
             return None
         try:
-            write_by_rename(self._base + ".json", data)
+            files.write_by_rename(self._base + ".json", data)
         except OSError as error:
             return error.strerror or "unknown error"
         self._recorded = True
@@ -296,7 +283,7 @@ class Place:
     def leave(self) -> None:
         """Remove all of it but the history; may be called twice."""
         if self._recorded:
-            remove(f"{self._base}.json")
+            files.remove(f"{self._base}.json")
             self._recorded = False
         if self._pidfile is not None:
             self._pidfile.remove()
@@ -311,12 +298,11 @@ def _tidy(folder: str) -> None:
     """Remove the records of sessions whose kssh was killed: unlike a tunnel's, nobody writes them again."""
     for path in glob.glob(os.path.join(glob.escape(folder), f"{machine()}.*.json")):
         try:
-            with open(path, "rb") as file:
-                found = record.unpack(file.read())
+            found = record.unpack(files.read(path, record.MOST_BYTES) or b"")
             if found is not None and found["kind"] != TUNNEL:
                 os.kill(found["pid"], 0)
         except ProcessLookupError:
-            remove(path)
+            files.remove(path)
         except (OSError, OverflowError):
             pass
 
@@ -326,17 +312,19 @@ class Pidfile:
 
     def __init__(self, path: str) -> None:
         """Write the file.  Raises BadValue if that cannot be done."""
-        self._path = os.path.abspath(path)
         try:
-            write_by_rename(self._path, b"%d\n" % os.getpid())
-            os.chmod(self._path, 0o644)
+            self._path = os.path.abspath(path)
+            files.write_by_rename(self._path, b"%d\n" % os.getpid(), 0o644)
         except OSError as error:
             raise self._bad(path, error.strerror) from error
 
     @classmethod
     def check(cls, path: str) -> None:
         """Check that the file could be written.  Raises BadValue."""
-        folder = os.path.dirname(os.path.abspath(path))
+        try:
+            folder = os.path.dirname(os.path.abspath(path))
+        except OSError as error:  # a relative path, and the working directory is gone
+            raise cls._bad(path, error.strerror) from error
         if os.path.isdir(path) or not os.access(folder, os.W_OK | os.X_OK):
             raise cls._bad(path, "not writable")
 
@@ -346,10 +334,5 @@ class Pidfile:
 
     def remove(self) -> None:
         """Remove the file if it is still ours."""
-        try:
-            with open(self._path, "rb") as file:
-                ours = file.read(32) == b"%d\n" % os.getpid()
-        except OSError:
-            return
-        if ours:
-            remove(self._path)
+        if files.read(self._path, 32) == b"%d\n" % os.getpid():
+            files.remove(self._path)

@@ -227,15 +227,17 @@ class Supervisor:
         if self._settings.pidfile:
             statefile.Pidfile.check(self._settings.pidfile)
         name = self._name if self._kind == TUNNEL else f"{self._name}-{os.getpid()}"
-        try:
-            odd = self._place.open(self._settings.state_dir, name)
-        except KsshError:
-            if self._settings.state_dir or self._kind == TUNNEL:
-                raise
-            odd = None  # a shell needs no record
-        if odd and self._kind == TUNNEL:
+        odd = self._place.open(self._settings.state_dir, name)
+        if odd and self._kind == TUNNEL:  # a shell needs no record
             self._log.write(notify.ERROR, odd)
-        holder = self._place.lock() if self._kind == TUNNEL else None
+        try:
+            holder = self._place.lock() if self._kind == TUNNEL else None
+        except OSError as error:
+            holder, why = (
+                None,
+                f"no lock ({error.strerror}): a second one of this tunnel would not be noticed",
+            )
+            self._log.write(notify.ERROR, f"{self._host}: {why}")
         if holder is None and self._settings.pidfile:
             self._place.write_pidfile(self._settings.pidfile)
         return holder
@@ -414,7 +416,7 @@ class Supervisor:
 
     def _open_channel(self) -> sshlog.LogChannel | None:
         try:
-            return sshlog.LogChannel(sshlog.folder(os.environ))
+            return sshlog.LogChannel(sshlog.folders(os.environ))
         except OSError as error:
             if not self._channel_told:
                 self._channel_told = True
@@ -684,7 +686,7 @@ class Supervisor:
                     "reason": self._reason,
                     "next": self._next_wall(),
                     "forwards": [printable(f) for f in identity.forwards(self._line, self._configuration)],
-                    "logfile": os.path.abspath(self._settings.logfile) if self._settings.logfile else "",
+                    "logfile": self._log.path,
                 }
             )
         )

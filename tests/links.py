@@ -26,10 +26,12 @@ from harness import (
     FakeSsh,
     Sshd,
     Start,
+    absent,
     alive,
     end,
     free_port,
     marked,
+    need,
     program,
     wait_for,
 )
@@ -145,6 +147,30 @@ def started(fake: FakeSsh, number: int = 1, timeout: float = TIMEOUT_S) -> Start
     """Wait for a start of a fake ssh, counted from 1, and return it."""
     wait_for(lambda: len(fake.starts) >= number, timeout, f"start {number} of ssh")
     return fake.starts[number - 1]
+
+
+# $1 a directory that stays writable, $2 one that vanishes or "", then a command.
+_SEAL = """\
+keep=$1 hide=$2; shift 2
+mount --make-rprivate /
+cut -d' ' -f2 /proc/self/mounts | while read -r place; do
+    mount -o remount,bind,ro "$place" 2>/dev/null
+done
+mount --bind "$keep" "$keep" && mount -o remount,bind,rw "$keep" || exit
+[ -z "$hide" ] || mount -t tmpfs -o ro none "$hide" || exit
+exec "$@"
+"""
+
+
+def sealed(keep: Path, hide: str = "") -> list[Argument]:
+    """Return what stands in front of a command that sees no file system to write to but one directory.
+
+    hide  a directory that looks empty to it as well, such as "/proc"
+    """
+    unshare = [need("unshare"), "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"])]
+    if subprocess.run([*unshare, "true"], stderr=subprocess.DEVNULL, check=False).returncode != 0:
+        absent("mount namespaces")
+    return [*unshare, "sh", "-c", _SEAL, "sh", keep, hide]
 
 
 def with_fake(fake: FakeSsh, **variables: object) -> dict[str, str]:

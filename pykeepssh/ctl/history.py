@@ -12,10 +12,10 @@ import os
 import sys
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, BinaryIO
 
-from .. import history, overview
+from .. import files, history, overview
 from ..errors import KsshError, printable
 from ..wording import duration
 from . import state
@@ -209,7 +209,7 @@ def _log(found: State, arguments: argparse.Namespace) -> int:
     if link is not None and link.name not in found.histories:
         raise _without_history(link)
     name = found.find_history(arguments.name)
-    _tail(found.histories[name], arguments, lambda line: _told(name, line))
+    _tail(found.histories[name], arguments, lambda line: _told(name, line), files.open_own)
     return 0
 
 
@@ -221,23 +221,25 @@ def _told(name: str, line: bytes) -> str | None:
     return overview.log_line(entry, name, stamp)
 
 
-def _tail(path: str, arguments: argparse.Namespace, shown: Any) -> None:
+def _tail(
+    path: str, arguments: argparse.Namespace, shown: Any, opener: Callable[[str, int], int] = os.open
+) -> None:
     most = arguments.lines
     if most is None and arguments.follow:
         most = _LAST_LINES
     try:
-        file = _open(path)
+        file = _open(path, opener)
     except OSError as error:
         raise KsshError(f"{printable(path)}: {error.strerror}") from error
     with file:
         lines = (line for line in map(shown, _lines(file)) if line is not None)
         _print(lines if most is None else deque(lines, most))
         if arguments.follow:
-            _follow(path, file, shown)
+            _follow(path, file, shown, opener)
 
 
-def _open(path: str) -> BinaryIO:
-    return open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb")
+def _open(path: str, opener: Callable[[str, int], int]) -> BinaryIO:
+    return open(opener(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb")
 
 
 def _lines(file: BinaryIO) -> Iterator[bytes]:
@@ -249,7 +251,7 @@ def _lines(file: BinaryIO) -> Iterator[bytes]:
         yield line.rstrip(b"\r\n")
 
 
-def _follow(path: str, file: BinaryIO, shown: Any) -> None:
+def _follow(path: str, file: BinaryIO, shown: Any, opener: Callable[[str, int], int]) -> None:
     """Print what is appended, for ever; a file that took this one's place is read from its first line on.
 
     A history that was shortened begins with lines that were printed: only newer ones follow.
@@ -260,7 +262,7 @@ def _follow(path: str, file: BinaryIO, shown: Any) -> None:
             latest = line
             _print(told for told in [shown(line)] if told is not None)
         time.sleep(_POLL_S)
-        replaced = _replacement(path, file)
+        replaced = _replacement(path, file, opener)
         if replaced is not None:
             file.close()
             file = replaced
@@ -283,12 +285,12 @@ def _skip_past(file: BinaryIO, line: bytes) -> None:
     file.seek(0)
 
 
-def _replacement(path: str, file: BinaryIO) -> BinaryIO | None:
+def _replacement(path: str, file: BinaryIO, opener: Callable[[str, int], int]) -> BinaryIO | None:
     """Return the file that stands in this one's place now, or None if it is the same."""
     try:
         there, here = os.stat(path), os.fstat(file.fileno())
         if not os.path.samestat(there, here):
-            return _open(path)
+            return _open(path, opener)
         if there.st_size < file.tell():
             file.seek(0)  # cut off, as copytruncate does
     except OSError:

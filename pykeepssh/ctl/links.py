@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterable
 from typing import Any, Callable
 
-from .. import overview, statefile
+from .. import files, overview, record, statefile
 from ..errors import KsshError, printable
 from ..kinds import COMMAND, STREAM
 from ..wording import duration
@@ -116,6 +116,7 @@ class View:
         for name in resting:
             self.rows.append(overview.resting_row(name, state.read_history(found.histories[name]), wall))
         self.elsewhere = [] if words else found.elsewhere
+        self.left_alone = None if words else found.left_alone
         self.resting = resting
 
     @property
@@ -125,12 +126,13 @@ class View:
 
     @property
     def notes(self) -> list[str]:
-        """Lines about links of other machines, which cannot be checked from here."""
-        return [
+        """Lines about links of other machines, which cannot be checked from here, and what was not read."""
+        told = [
             printable(f"{overview.link_id(other)}: {_state_of(other)}, as {other['machine']} wrote; ")
             + "not checked from here"
             for other in self.elsewhere
         ]
+        return [*told, self.left_alone] if self.left_alone else told
 
     def status(self) -> int:
         """Return the exit status that tells of these links."""
@@ -341,7 +343,7 @@ def _told(link: Link, said: str) -> Callable[[], str | None]:
 
 def _progress(link: Link) -> object:
     """Return what of a link's record changes when kssh does something."""
-    data = state.read_file(link.path, 1_000_000)
+    data = files.read(link.path, record.MOST_BYTES)
     try:
         found = json.loads(data or b"null")
         return found["state"], found["starts"]

@@ -11,7 +11,6 @@ import errno
 import os
 import pwd
 import signal
-import stat
 import sys
 import time
 from collections.abc import Iterator
@@ -19,13 +18,12 @@ from typing import Any, NamedTuple
 
 import psutil
 
-from .. import history, overview, record, statefile
+from .. import files, history, overview, record, statefile
 from ..errors import KsshError, Unusable, printable
 
 # For systems without a mark (statefile.process_mark): psutil computes start times from clock ticks and,
 # where the clock is disciplined, from a boot time that moves by a fraction of a second.
 _SAME_START_S = 1.0
-_LARGEST_RECORD_BYTES = 1_000_000
 _STALE_S = 60.0  # a file that was being written for so long has lost its writer
 _MARK_OF_BOOT = ":"
 _STARTED_AS = os.getuid()
@@ -49,11 +47,13 @@ class State(NamedTuple):
     links      that run on this machine, by name
     elsewhere  records of other machines that share the directory; whether they run is not known here
     histories  name: file, of links that run and of links that ran
+    left_alone why a directory is not read: it is somebody else's, or others may write to it; or None
     """
 
     links: dict[str, Link]
     elsewhere: list[dict[str, Any]]
     histories: dict[str, str]
+    left_alone: str | None
 
     def find(self, word: str) -> Link:
         """Return the link that a word means.  Raises Unknown."""
@@ -79,7 +79,7 @@ class State(NamedTuple):
         there = overview.matching(word, {name: other["destination"] for name, other in names.items()})
         if there:
             return f"{shown}: runs on {printable(names[there[0]]['machine'])}; ask ksshctl there"
-        return f"{shown}: no such link"
+        return f"{shown}: no such link" + (f"; {self.left_alone}" if self.left_alone else "")
 
 
 def add_user(parser: argparse.ArgumentParser) -> None:
@@ -123,12 +123,13 @@ def read() -> State:
     links: dict[str, Link] = {}
     elsewhere: list[dict[str, Any]] = []
     histories: dict[str, str] = {}
-    for folder in statefile.existing_directories(os.environ.get("KSSH_STATE_DIR", "")):
+    folders, left_alone = statefile.existing_directories(os.environ.get("KSSH_STATE_DIR", ""))
+    for folder in folders:
         names = _list(folder)
         for name in names:
             if name.endswith(".json"):
                 path = os.path.join(folder, name)
-                data = read_file(path, _LARGEST_RECORD_BYTES)
+                data = files.read(path, record.MOST_BYTES)
                 found = record.unpack(data) if data is not None else None
                 if found is None:
                     continue  # gone meanwhile, or of a version that is not ours to judge
@@ -139,7 +140,7 @@ def read() -> State:
         histories.update(_histories(folder, names))
         if not elsewhere:
             _clean_leftovers(folder, names)
-    return State(dict(sorted(links.items())), elsewhere, histories)
+    return State(dict(sorted(links.items())), elsewhere, histories, left_alone)
 
 
 def _list(folder: str) -> list[str]:
@@ -156,22 +157,9 @@ def _histories(folder: str, names: list[str]) -> Iterator[tuple[str, str]]:
             yield name[len(start) : -len(end)], os.path.join(folder, name)
 
 
-def read_file(path: str, most: int) -> bytes | None:
-    """Return what a regular file holds, or None if it cannot be read."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
-        return None
-    try:
-        with open(fd, "rb") as file:
-            return file.read(most) if stat.S_ISREG(os.fstat(fd).st_mode) else None
-    except OSError:
-        return None
-
-
 def read_history(path: str) -> list[history.Entry]:
     """Return the events of a history that this version can read, the oldest first."""
-    data = read_file(path, 2 * statefile.HISTORY_BYTES) or b""
+    data = files.read(path, 2 * statefile.HISTORY_BYTES) or b""
     return [entry for entry in map(history.unpack, data.splitlines()) if entry is not None]
 
 
@@ -191,7 +179,7 @@ def is_alive(found: dict[str, Any]) -> bool:
     pid = found["pid"]
     try:
         process = psutil.Process(pid)
-        if process.status() == psutil.STATUS_ZOMBIE:
+        if process.status() == psutil.STATUS_ZOMBIE or process.uids().real != os.getuid():
             return False
         mark = statefile.process_mark(pid)
         if mark and found["pid_mark"]:
@@ -244,8 +232,8 @@ def _clean(path: str, data: bytes | None) -> bool:
     """
     lock_path = f"{path.removesuffix('.json')}.lock"
     if not os.path.lexists(lock_path):
-        if read_file(path, _LARGEST_RECORD_BYTES) == data:
-            statefile.remove(path)
+        if files.read(path, record.MOST_BYTES) == data:
+            files.remove(path)
         return True
     lock = statefile.Lock(lock_path)
     try:
@@ -253,8 +241,8 @@ def _clean(path: str, data: bytes | None) -> bool:
             return False  # in a container of this machine, say, whose pids are not ours
     except OSError:
         return True
-    if read_file(path, _LARGEST_RECORD_BYTES) == data:
-        statefile.remove(path)
+    if files.read(path, record.MOST_BYTES) == data:
+        files.remove(path)
     lock.release()
     return True
 
@@ -273,5 +261,5 @@ def _clean_leftovers(folder: str, names: list[str]) -> None:
                     lock.release()
         elif name.endswith(".new"):
             with contextlib.suppress(OSError):
-                if time.time() - os.stat(path).st_mtime > _STALE_S:
-                    statefile.remove(path)
+                if time.time() - os.lstat(path).st_mtime > _STALE_S:
+                    files.remove(path)

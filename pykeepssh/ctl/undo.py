@@ -16,14 +16,17 @@ from typing import Any
 
 import psutil
 
-from .. import statefile
+from .. import files, statefile
 from ..errors import KsshError, printable
 
 _RECORD = "keepalive-unconfirmed.json"
 
 
 def _path() -> str:
-    return os.path.join(statefile.state_directory(os.environ.get("KSSH_STATE_DIR", ""))[0], _RECORD)
+    folder, why = statefile.state_directory(os.environ.get("KSSH_STATE_DIR", ""))
+    if folder is None:
+        raise KsshError(why or "there is no state directory")
+    return os.path.join(folder, _RECORD)
 
 
 def connection() -> str:
@@ -75,7 +78,7 @@ class Watcher:
             "connection": connection(),
         }
         try:
-            statefile.write_by_rename(self._record, json.dumps(entry).encode())
+            files.write_by_rename(self._record, json.dumps(entry).encode())
         except OSError as error:
             os.kill(self._pid, signal.SIGKILL)
             raise KsshError(f"cannot write {printable(self._record)}: {error.strerror}") from error
@@ -140,8 +143,7 @@ def confirm() -> str:
 def _waiting() -> dict[str, Any] | None:
     """Return the record of the change that waits, None if there is none or its process is gone."""
     try:
-        with open(_path(), "rb") as file:
-            entry: dict[str, Any] = json.load(file)
+        entry: dict[str, Any] = json.loads(files.read(_path(), 65536) or b"null")
         process = psutil.Process(entry["pid"])
         return entry if process.create_time() == entry["started"] else None
     except (OSError, ValueError, KeyError, TypeError, psutil.Error):

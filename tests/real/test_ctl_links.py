@@ -23,6 +23,7 @@ from harness import POLL_S, Terminal, alive, fake_ssh, need, need_root, program,
 from links import LOSE, REFUSE, SESSION, STAY, Kssh, lines_of, records, with_fake
 from pykeepssh import notify, statefile
 from pykeepssh.ctl.main import VERBS
+from pykeepssh.files import write_by_rename
 
 UP = SESSION + STAY
 DIES = f"[ $start = 1 ] && {{ {SESSION}{LOSE} }}\n"
@@ -335,6 +336,7 @@ def test_an_impossible_pid_is_a_dead_one(pid: int) -> None:
 def test_a_record_whose_lock_is_held_is_left_alone() -> None:
     path = forge("bob")
     lock = path.with_suffix(".lock")
+    lock.touch(0o600)  # nobody else may open it
     with lock.open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         assert ctl("status", "bob").returncode == 0  # alive, in a container perhaps
@@ -644,7 +646,7 @@ def test_log_follows_a_history_that_was_shortened(tmp_path: Path) -> None:
         statefile.append_line(str(path), line % number)
     with following(output, "-n", "3", "bob"):
         wait_for(lambda: len(lines_of(output)) == 3)
-        statefile.write_by_rename(str(path), b"".join(line % n for n in range(50, 102)))
+        write_by_rename(str(path), b"".join(line % n for n in range(50, 102)))
         wait_for(lambda: len(lines_of(output)) >= 5)
         statefile.append_line(str(path), line % 102)
         wait_for(lambda: len(lines_of(output)) > 5)

@@ -27,6 +27,7 @@ from links import (
     end_background,
     lines_of,
     records,
+    sealed,
     started,
     with_fake,
 )
@@ -535,14 +536,10 @@ def test_a_hook_that_cannot_be_run_any_more_is_said(tmp_path: Path) -> None:
 # The log channel.
 
 
-def no_fifo(tmp_path: Path) -> dict[str, str]:
-    """Return an environment in which no FIFO can be made: its path would be too long."""
-    return {"XDG_RUNTIME_DIR": str(tmp_path) + "/" * (4090 - len(str(tmp_path)))}
-
-
-def test_without_a_fifo_a_tunnel_is_judged_by_its_status(tmp_path: Path) -> None:
+def test_without_a_log_channel_a_tunnel_is_judged_by_its_status(tmp_path: Path) -> None:
     fake = fake_ssh(tmp_path, "[ $start -le 2 ] && exit 255\n[ $start = 3 ] && exit 0\nexec sleep 600")
-    with Kssh(["-N", "host"], {**with_fake(fake, BACKOFF_MAX=1), **no_fifo(tmp_path)}) as kssh:
+    nowhere = sealed(tmp_path, "/proc")
+    with Kssh(["-N", "host"], with_fake(fake, BACKOFF_MAX=1), nowhere) as kssh:
         started(fake, 4)
         assert kssh.said.count("no log channel") == 1
         assert "-E" not in fake.starts[0].argv
@@ -550,15 +547,24 @@ def test_without_a_fifo_a_tunnel_is_judged_by_its_status(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("status", [0, 3, 255])
-def test_without_a_fifo_a_shell_keeps_its_status_and_is_not_run_again(tmp_path: Path, status: int) -> None:
+def test_without_a_log_channel_a_shell_keeps_its_status_and_is_not_run_again(
+    tmp_path: Path, status: int
+) -> None:
     fake = fake_ssh(tmp_path, f"exit {status}")
-    env = {**with_fake(fake), **no_fifo(tmp_path)}
-    with Terminal([program(), "host"], env=env) as terminal:
+    with Terminal([*sealed(tmp_path, "/proc"), program(), "host"], env=with_fake(fake)) as terminal:
         before = terminal.modes()
         assert terminal.wait() == status
         assert b"no log channel" in terminal.output
         assert terminal.modes() == before
     assert len(fake.starts) == 1
+
+
+def test_where_no_directory_can_be_had_the_log_comes_through_a_pipe_without_a_name(tmp_path: Path) -> None:
+    fake = fake_ssh(tmp_path, FIRST_DIES + UP)
+    with Kssh(["-N", "host"], with_fake(fake), sealed(tmp_path)) as kssh:
+        kssh.says("again")
+        assert "no log channel" not in kssh.said
+        kssh.stop()
 
 
 @pytest.mark.parametrize("folder", ["/nonexistent", "relative", ""])

@@ -25,6 +25,7 @@ from links import (
     greets,
     lines_of,
     quick,
+    sealed,
     tunnel_words,
 )
 
@@ -175,8 +176,7 @@ def test_a_lost_link_is_known_at_any_level(sshd: Sshd, words: list[str]) -> None
 
 
 def test_without_a_log_channel_a_tunnel_comes_back(sshd: Sshd, tmp_path: Path) -> None:
-    env = {**quick(), "XDG_RUNTIME_DIR": str(tmp_path) + "/" * (4090 - len(str(tmp_path)))}
-    with Tunnel(sshd, env=env) as tunnel:
+    with Tunnel(sshd, env=quick(), before=sealed(tmp_path, "/proc")) as tunnel:
         tunnel.is_up()
         assert "no log channel" in tunnel.said
         first = tunnel.ssh()

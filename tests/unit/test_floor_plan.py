@@ -29,6 +29,7 @@ FLOORS = (
     ),
     ("plan", "policy", "wording", "identity", "person", "probeplan", "history"),
     ("machine", "overview"),
+    ("files",),
     (
         "program",
         "effective",
