@@ -169,15 +169,17 @@ def _standing(settings: Settings) -> Standing:
 
     stdin_tty, stdout_tty, stderr_tty = (_is_terminal(fd) for fd in (0, 1, 2))
     session = _has_controlling_terminal()
+    vouched = settings.restart == "attended"
+    # ssh asks on the controlling terminal, whatever its descriptors are; sshpass makes such a one.
+    attended = (session and (stdin_tty or stderr_tty)) or (vouched and stdin_tty)
+    stderr_shown = stderr_tty and (not session or _is_controlling_terminal(2))
 
     def person() -> bool:
         if not (stdin_tty and stdout_tty):
             return False
         controlling = session and _is_controlling_terminal(0)
-        if settings.restart == "attended":
-            # Prompts are for the controlling terminal: where that is another one (sshpass makes such), ssh
-            # itself has to ask.
-            return controlling or not session
+        if vouched:
+            return controlling or not session  # of two terminals only ssh itself can use both
         if not controlling or os.environ.get("TERM") == "dumb":
             return False
         from . import ancestry  # 0.6 ms that a stream does not need, and as much again:
@@ -185,7 +187,7 @@ def _standing(settings: Settings) -> Standing:
 
         return sits_there(ancestry.this_process(), ancestry.find)
 
-    return Standing(person, stdin_tty or (stderr_tty and session), _can_ask(), session)
+    return Standing(person, attended, session or attended, _can_ask(), session, stderr_shown)
 
 
 def _is_terminal(fd: int) -> bool:

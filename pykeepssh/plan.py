@@ -74,20 +74,31 @@ class Standing:
 
     person    tells whether a person, and no program, sits at the terminal that standard input and output
               are; asked only where it counts, for it may take a look at other processes
-    attended  a person is at a terminal and can answer a prompt
-    askpass   SSH_ASKPASS can answer in that person's place
-    session   there is a controlling terminal: SIGHUP tells that its window was closed
+    attended  somebody who starts this sees what becomes of it
+    asks      ssh has a terminal to ask on
+    askpass   SSH_ASKPASS can answer in a person's place
+    session   there is a controlling terminal: it is the one that ssh asks on, and SIGHUP tells that its
+              window was closed
+    stderr_shown  standard error is that terminal
     """
 
-    __slots__ = ("askpass", "attended", "person", "session")
+    __slots__ = ("askpass", "asks", "attended", "person", "session", "stderr_shown")
 
     def __init__(
-        self, person: Callable[[], bool], attended: bool, askpass: bool, session: bool = False
+        self,
+        person: Callable[[], bool],
+        attended: bool,
+        asks: bool,
+        askpass: bool,
+        session: bool = False,
+        stderr_shown: bool = False,
     ) -> None:
         self.person = person
         self.attended = attended
+        self.asks = asks
         self.askpass = askpass
         self.session = session
+        self.stderr_shown = stderr_shown
 
 
 def first_value(effective: Mapping[str, Sequence[str]] | None, keyword: str, otherwise: str) -> str:
@@ -205,7 +216,7 @@ def _add_for_tunnel(
     shared = first_value(effective, "controlpath", "none") != "none"
     if shared and not (line.count("M") or line.has_keyword("ControlMaster")):
         plan.add("ControlPath", "none")
-    if not standing.attended and not standing.askpass:
+    if not standing.asks and not standing.askpass:
         plan.add("BatchMode", "yes")
 
 

@@ -256,12 +256,9 @@ class Supervisor:
 
     def _separate_stderr(self, plan: Plan) -> int | None:
         """Return a descriptor for ssh's standard error where it is not the terminal."""
-        if plan.kind == STREAM or not self._standing.attended or plan.background:
+        if plan.kind == STREAM or not self._standing.asks or plan.background:
             return None
-        try:
-            return None if os.isatty(2) else 2
-        except OSError:
-            return None
+        return None if self._standing.stderr_shown else 2
 
     # -- signals ---------------------------------------------------------------------------------
 
@@ -311,7 +308,7 @@ class Supervisor:
     # -- the terminal ----------------------------------------------------------------------------
 
     def _take_terminal(self) -> None:
-        if self._kind == STREAM or not self._standing.attended:
+        if self._kind == STREAM or not self._standing.asks:
             return
         on_terminal = self._kind in _ON_TERMINAL
         stdin = 0 if on_terminal or not self._standing.session else None
@@ -327,6 +324,8 @@ class Supervisor:
                     self._relay.screen, self._loop, self._host, *wishes, self._lookout.hint, self._quit
                 )
         except (OSError, termios.error) as error:
+            if not self._standing.attended:
+                return  # it goes away; nobody has typed anything that could be lost
             raise KsshError(f"cannot use the terminal: {printable(str(error))}") from error
 
     def _asked(self, what: str) -> None:
@@ -344,6 +343,7 @@ class Supervisor:
             self._dispatch(machine.StopRequested(signal.SIGHUP))
         elif what == DESERTED:
             self._leave_terminal()
+            self._found_dead("ssh asks, and nobody is at the terminal")  # it would wait for ever
 
     def _quit(self) -> None:
         self._dispatch(machine.StopRequested(signal.SIGINT, STATUS))
@@ -351,7 +351,8 @@ class Supervisor:
     def _show(self, text: str) -> None:
         """Show one line of kssh's own to the person at the terminal."""
         screen = self._relay.screen
-        if screen is not None and screen.terminal.raw:
+        prompts_only = self._relay.console is None and self._relay.stderr_fd is not None
+        if screen is not None and screen.terminal.raw and not prompts_only:
             screen.line(f"kssh: {text}")
         else:
             program.complain(text)
@@ -359,13 +360,15 @@ class Supervisor:
     def _leave_terminal(self) -> None:
         """From now on nobody is there to answer a prompt."""
         self._relay.forget_terminal()
-        self._standing = Standing(lambda: False, attended=False, askpass=self._standing.askpass)
+        askpass = self._standing.askpass
+        self._standing = Standing(lambda: False, attended=False, asks=False, askpass=askpass)
 
     # -- ssh -------------------------------------------------------------------------------------
 
     def _spawn(self, start: int) -> None:
         """Start ssh; a failure to do so is one more way in which a run can end."""
         channel = self._open_channel()
+        self._look_whether_to_ask()
         plan = planning.make(self._line, self._configuration, self._settings, self._standing)
         if self._kind == TUNNEL and self._link.history.sessions:
             # The socket of a "-L PATH:…" outlives the ssh that made it.
@@ -394,6 +397,12 @@ class Supervisor:
         if channel is None:
             self._loop.arm(_ASSUMED, HEALTHY_S, self._assume_up)
 
+    def _look_whether_to_ask(self) -> None:
+        """See whether ssh may ask: a job in the background is stopped for it; unwatched, for good."""
+        screen = self._relay.screen
+        if screen is not None and not self._standing.attended:
+            self._standing.asks = screen.terminal.signals_us()
+
     def _start_child(self, words: Sequence[str], piped: bool) -> PtyChild | PlainChild:
         environment = program.environment_for(self._path, os.environb)
         if self._kind == STREAM:
@@ -403,7 +412,7 @@ class Supervisor:
                 os.dup2(null, 0)
                 os.close(null)
             return PlainChild(self._path, words, environment)
-        if self._standing.askpass and not (self._standing.attended and self._standing.session):
+        if self._standing.askpass and not (self._standing.asks and self._standing.session):
             # Without kssh ssh would have no terminal to ask on.  This one is a pty of ours.
             environment.setdefault(b"SSH_ASKPASS_REQUIRE", b"force")
         if self._relay.screen is None:

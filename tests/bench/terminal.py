@@ -133,7 +133,7 @@ def main() -> int:
     parser.add_argument("--short", action="store_true", help="ssh and kssh only")
     given = parser.parse_args()
     env = {n: v for n, v in os.environ.items() if not n.startswith(("KSSH_", "PYTHON"))}
-    env["TERM"] = "xterm"
+    env.update(TERM="xterm", KSSH_RESTART="attended")  # kssh would take this program for what drives it
     ssh = need("ssh")
 
     with tempfile.TemporaryDirectory(prefix="terminal-") as name, Sshd(Path(name) / "sshd") as sshd:

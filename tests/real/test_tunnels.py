@@ -15,8 +15,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from harness import MARK, Argument, Terminal, alive, end, fake_ssh, marked, program, run_kssh, wait_for
+from harness import MARK, Argument, Terminal, alive, end, fake_ssh, marked, program, run_kssh, shell, wait_for
 from links import (
+    CONNECT,
     LOSE,
     PORT_REFUSED,
     REFUSE,
@@ -105,6 +106,33 @@ def test_ssh_askpass_is_asked_in_a_person_s_place(tmp_path: Path) -> None:
         assert "BatchMode=yes" not in started(fake).argv
         wait_for(lambda: lines_of(fake.path.parent / "require") == ["force"])
         kssh.stop()
+
+
+# As ssh does without BatchMode: it asks, and waits for ever.
+ASK = (
+    CONNECT + "case \"$*\" in *BatchMode=yes*) log 'u@h: Permission denied (password).'; exit 255 ;; esac\n"
+    "printf 'password: ' >/dev/tty; read -r word </dev/tty\n"
+)
+
+
+@pytest.mark.parametrize(("end", "asks"), [("", True), (" &", False)], ids=["foreground", "background"])
+def test_a_job_that_nobody_watches_asks_in_the_foreground_only(tmp_path: Path, end: str, asks: bool) -> None:
+    """Asking in the background stops a job; if nobody watches it, for good."""
+    fake = fake_ssh(tmp_path, UP)
+    with shell(env=with_fake(fake)) as terminal:
+        terminal.send(f"{program()} -N host </dev/null >/dev/null 2>&1{end}\n".encode())
+        assert ("BatchMode=yes" not in started(fake).argv) == asks
+
+
+def test_where_nobody_can_answer_any_more_ssh_waits_for_no_answer(tmp_path: Path) -> None:
+    fake = fake_ssh(tmp_path, ASK)
+    with shell(env=with_fake(fake)) as terminal:
+        # An orphaned job: the kernel stops it no more, and lets it have no keys.
+        terminal.send(f"({program()} -N host &)\n".encode())
+        started(fake, 2)
+        terminal.expect(b"Permission denied (password).")
+        wait_for(lambda: not background())
+    assert len(fake.starts) == 2
 
 
 @pytest.mark.parametrize(

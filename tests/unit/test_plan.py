@@ -23,11 +23,11 @@ from pykeepssh.plan import (
 from pykeepssh.settings import Settings
 from pykeepssh.sshargs import CommandLine, parse
 
-TERMINAL = Standing(person=lambda: True, attended=True, askpass=False)
-CRON = Standing(person=lambda: False, attended=False, askpass=False)
-ASKPASS = Standing(person=lambda: False, attended=False, askpass=True)
+TERMINAL = Standing(person=lambda: True, attended=True, asks=True, askpass=False)
+CRON = Standing(person=lambda: False, attended=False, asks=False, askpass=False)
+ASKPASS = Standing(person=lambda: False, attended=False, asks=False, askpass=True)
 # Input or output redirected, or a program that drives ssh on a pty.
-NO_PERSON = Standing(person=lambda: False, attended=True, askpass=False)
+NO_PERSON = Standing(person=lambda: False, attended=True, asks=True, askpass=False)
 
 Effective = Mapping[str, list[str]]
 # What "ssh -G" of 9.2 says without any configuration, as far as kssh asks.
