@@ -233,9 +233,11 @@ class PtyChild:
 
 
 class PlainChild:
-    """ssh on kssh's own descriptors 0 to 2, for a stream that KSSH_RESTART=always supervises."""
+    """ssh without a pty of its own: a stream that KSSH_RESTART=always supervises, or where none can be had.
 
-    fd = None
+    fd  where ssh's output comes, non-blocking, or None if it goes to kssh's own descriptors
+    """
+
     pipe = None
     pipe_bytes = 0
 
@@ -246,8 +248,15 @@ class PlainChild:
     def set_output_waits(self, waits: bool) -> None:
         """Do nothing: ssh has the user's own output."""
 
-    def __init__(self, path: str, words: Sequence[str], environment: dict[bytes, bytes]) -> None:
-        """Start ssh.  Raises KsshError if it cannot be run."""
+    def __init__(
+        self, path: str, words: Sequence[str], environment: dict[bytes, bytes], heard: bool = False
+    ) -> None:
+        """Start ssh.
+
+        heard  its output comes through fd, and its input is empty; else it has our descriptors 0 to 2
+
+        It asks on kssh's own controlling terminal.  Raises KsshError if it cannot be run.
+        """
         import ctypes  # 2 ms and 1 MB that a pty does not need, and as much again:
         import subprocess
 
@@ -259,11 +268,26 @@ class PlainChild:
                 # No pty hangs up here: on Linux the kernel ends ssh when kssh dies.
                 libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
 
+        self.fd: int | None = None
+        ours: dict[str, Any] = {}
+        if heard:
+            self.fd, write = os.pipe()
+            os.set_blocking(self.fd, False)
+            ours = {"stdin": subprocess.DEVNULL, "stdout": write, "stderr": write}
         try:
             with _signals_held() as mask:
-                self._process = subprocess.Popen([path, *words], env=environment, preexec_fn=prepare)  # noqa: PLW1509
+                self._process = subprocess.Popen(
+                    [path, *words],
+                    env=environment,
+                    preexec_fn=prepare,  # noqa: PLW1509
+                    **ours,
+                )
         except OSError as error:
+            self.close()
             raise KsshError(f"cannot run {printable(path)}: {error.strerror}") from error
+        finally:
+            if heard:
+                os.close(write)
         self.pid = self._process.pid
 
     def resize(self, size: bytes) -> None:
@@ -296,7 +320,10 @@ class PlainChild:
         return Exit(signal=-code) if code < 0 else Exit(code=code)
 
     def close(self) -> None:
-        """Do nothing: there is nothing to close."""
+        """Close where its output comes."""
+        if self.fd is not None:
+            os.close(self.fd)
+            self.fd = None
 
 
 def _wide_pipe() -> tuple[int, int]:

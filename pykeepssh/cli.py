@@ -7,7 +7,7 @@ import sys
 
 from . import __version__, effective, program, sshargs
 from .errors import STATUS, KsshError, printable
-from .kinds import TUNNEL
+from .kinds import STREAM, TUNNEL
 from .settings import AUTO, Settings
 
 TYPE_CHECKING = False
@@ -88,6 +88,9 @@ def _run(words: list[str]) -> int:
     if not plan.supervised:
         if settings.given & _FILES:
             _check_files(settings)
+        program.become(path, line.with_options(plan.first, plan.last, plan.without))
+    if plan.kind not in (STREAM, TUNNEL) and not program.can_have_pty():
+        program.complain("no pseudo-terminal can be had; ssh runs alone, and will not be started again")
         program.become(path, line.with_options(plan.first, plan.last, plan.without))
     return _supervise(path, line, configuration, plan, settings, standing)
 

@@ -159,6 +159,17 @@ def _given_lc_ctype(now: bytes) -> bytes | None:
     return given[-1].partition(b"=")[2] if given else None
 
 
+def can_have_pty() -> bool:
+    """Tell whether a pseudo-terminal can be had: not in a chroot or a container without devpts."""
+    try:
+        ends = os.openpty()
+    except OSError:
+        return False
+    for end in ends:
+        os.close(end)
+    return True
+
+
 _ignored: list[int] = []  # what was ignored at the start and is not meanwhile
 
 

@@ -167,6 +167,7 @@ class Supervisor:
         self._down_since: float | None = None
         self._reason = ""
 
+        self._has_pty = plan.kind == STREAM or program.can_have_pty()
         stderr_fd = self._separate_stderr(plan)
         # Not where another program than ssh may ask whether its output goes to a terminal, nor where a
         # master's words go elsewhere: they may say that the session got none.
@@ -308,7 +309,10 @@ class Supervisor:
     # -- the terminal ----------------------------------------------------------------------------
 
     def _take_terminal(self) -> None:
-        if self._kind == STREAM or not self._standing.asks:
+        if not self._has_pty:
+            how = "no pseudo-terminal can be had; ssh runs without one"
+            self._log.write(notify.VERBOSE, f"{self._host}: {how}")
+        if self._kind == STREAM or not self._standing.asks or not self._has_pty:
             return
         on_terminal = self._kind in _ON_TERMINAL
         stdin = 0 if on_terminal or not self._standing.session else None
@@ -412,6 +416,8 @@ class Supervisor:
                 os.dup2(null, 0)
                 os.close(null)
             return PlainChild(self._path, words, environment)
+        if not self._has_pty:
+            return PlainChild(self._path, words, environment, heard=True)
         if self._standing.askpass and not (self._standing.asks and self._standing.session):
             # Without kssh ssh would have no terminal to ask on.  This one is a pty of ours.
             environment.setdefault(b"SSH_ASKPASS_REQUIRE", b"force")
