@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import termios
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import pexpect
@@ -324,6 +324,44 @@ class PlainChild:
         if self.fd is not None:
             os.close(self.fd)
             self.fd = None
+
+
+def reap_others(ours: Collection[int]) -> None:
+    """Reap children that have ended and that this process did not start; it waits for ours itself.
+
+    A process that is the first of a container, or a subreaper (prctl(2)), is given what others leave
+    behind; and a program that execs kssh hands its children on.
+    """
+    if not hasattr(os, "waitid"):
+        return
+    while True:
+        try:
+            found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return
+        if found is None:
+            return
+        if found.si_pid in ours:
+            break  # whoever waits for it will; it hides what ended after it
+        _reap(found.si_pid)
+    for pid in _children():
+        if pid not in ours:
+            _reap(pid)
+
+
+def _reap(pid: int) -> None:
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(pid, os.WNOHANG)
+
+
+def _children() -> list[int]:
+    """Return this process's children, where the system lists them (Linux)."""
+    pid = os.getpid()
+    try:
+        with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
+            return [int(child) for child in file.read().split()]
+    except OSError:
+        return []
 
 
 def _wide_pipe() -> tuple[int, int]:

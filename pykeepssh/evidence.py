@@ -81,8 +81,15 @@ class Evidence:
     address          (address, port) that ssh last connected to, or None
     remote_up        how many remote forwards the server confirmed
     remote_refused   listen ports or paths that it refused, as text
+    allocated        (port, where it leads) that the server chose for each remote forward of port 0, in
+                     their order
+    replies          what the server was asked for has been answered; None where this ssh, before 8.3, does
+                     not tell, or nothing was asked for
+    device_answered  the server has said yes or no to a tunnel device (8.3 and later)
     local_up         listen ports or paths that are open here, as text
     local_held       listen addresses that were in use here, as text
+    local_away       why the last forward cannot listen here now: its address or directory is away, as
+                     ssh says it; or ""
     forward_fatal    "remote" or "local" if ssh ended itself over a forward
     command_ended    the remote command ended by itself: exit-status or exit-signal was received,
                      or the shared master handed its status on
@@ -95,24 +102,37 @@ class Evidence:
     killed_by        signal number that ssh says ended it, or None
     cause            why it failed before a session, or None
     error            the last line that was no debug line, as text
+    remarks          what else ssh said that tells why, such as the mode of a key file, the newest last
+    printed          what was printed instead of logged before the session, the newest last: by ssh before
+                     it has its log, by a ProxyCommand, by the ssh of a jump host
     """
 
     __slots__ = (
+        "_blamed",
+        "_can_be_had",
+        "_device_channel",
         "_jump_error",
+        "_part",
         "_session_channel",
         "address",
+        "allocated",
         "asked_to_end",
         "cause",
         "command_ended",
+        "device_answered",
         "error",
         "forward_fatal",
         "killed_by",
+        "local_away",
         "local_held",
         "local_up",
         "phase",
+        "printed",
         "pty_refused",
+        "remarks",
         "remote_refused",
         "remote_up",
+        "replies",
         "session_refused",
         "shared",
         "spoke",
@@ -125,8 +145,12 @@ class Evidence:
         self.address: tuple[str, int] | None = None
         self.remote_up = 0
         self.remote_refused: list[str] = []
+        self.allocated: list[tuple[int, str]] = []
+        self.replies: bool | None = None
+        self.device_answered = False
         self.local_up: list[str] = []
         self.local_held: list[str] = []
+        self.local_away = ""
         self.forward_fatal: str | None = None
         self.command_ended = False
         self.pty_refused = False
@@ -137,6 +161,12 @@ class Evidence:
         self.killed_by: int | None = None
         self.cause: str | None = None
         self.error = ""
+        self.remarks: list[str] = []
+        self.printed: list[str] = []
+        self._part = ""
+        self._blamed = False  # ssh could only tell that the connection ended
+        self._can_be_had = False  # what the forward that is made now lacks, time can give
+        self._device_channel: str | None = None
         self._jump_error = ""
         self._session_channel: str | None = None
 
@@ -147,7 +177,9 @@ class Evidence:
         if level < DEBUG1:
             if level < VERBOSE:
                 self.error = text
+                self._blamed = any(words in text for words in _SAID_OF_A_JUMP)
                 self._blame_jump()
+                self._remark(text)
             for pattern, learn in _PLAIN:
                 match = pattern.match(text)
                 if match:
@@ -160,21 +192,38 @@ class Evidence:
                     learn(self, match)
                     return
 
-    def feed_jump(self, line: str) -> None:
-        """Take in a line that the ssh of a jump host printed; ssh itself only sees the connection end.
+    def feed_printed(self, text: str) -> None:
+        """Take in what came where no log goes: of ssh before it has one, of a ProxyCommand, of a jump host.
 
-        A server could print the same to end its own link, and no other.
+        text is any part of that; a line end alone ends a line that nobody ended.  Of a jump host that
+        fails ssh itself only sees the connection end.  A server could print the same to end its own
+        link, and no other.
         """
+        *lines, part = (self._part + text).split("\n")
+        self._part = part[:_MOST_CHARS]
+        for line in filter(None, (line.strip()[:_MOST_CHARS] for line in lines)):
+            if line[-1] not in ":?":  # a question without its answer
+                self._printed_line(line)
+
+    def _printed_line(self, line: str) -> None:
         for pattern, cause in _JUMP_ROWS:
             if self.cause in (None, UNREACHABLE) and pattern.match(line):
                 self.cause = cause
+        self.printed = [*self.printed, line][-_MOST_PRINTED:]
+        self._remark(line)
         if line.startswith("ssh: "):
             self._jump_error = line
-            self._blame_jump()
+        self._blame_jump()
 
     def _blame_jump(self) -> None:
-        if self._jump_error and any(words in self.error for words in _SAID_OF_A_JUMP):
-            self.error = self._jump_error
+        if self._blamed and self.printed:
+            self.error = self._jump_error or "; ".join(self.printed)
+
+    def _remark(self, text: str) -> None:
+        if _REMARKS.match(text):
+            text = text[:_MOST_CHARS]
+            others = [remark for remark in self.remarks if remark != text]
+            self.remarks = [*others, text][-_MOST_REMARKS:]
 
     def feed_master(self, line: str) -> None:
         """Take in a line that a shared master printed on the terminal of this ssh, which logs none of it."""
@@ -238,6 +287,7 @@ def _connecting(seen: Evidence, match: re.Match[str]) -> None:
 
 def _session(seen: Evidence, match: re.Match[str]) -> None:
     seen.reach(SESSION)
+    seen.remarks.clear()
     # What went wrong before did not end ssh: a local port in use does so only if the user wants it.
     seen.cause = seen.forward_fatal = None
 
@@ -248,8 +298,43 @@ def _shared_session(seen: Evidence, match: re.Match[str]) -> None:
 
 
 def _remote_forward(seen: Evidence, match: re.Match[str]) -> None:
-    if match[1] == "success":
+    if match[1] == "success" and match[2] is None:  # of port 0 the line with the port follows
         seen.remote_up += 1
+
+
+def _allocated(seen: Evidence, match: re.Match[str]) -> None:
+    seen.remote_up += 1
+    # "socks:0" and "/path:-2" are how ssh writes what is no host and port.
+    to = "a SOCKS proxy" if match[2] == "socks:0" else match[2].removesuffix(":-2")
+    seen.allocated.append((int(match[1]), to))
+
+
+def _device_refused(seen: Evidence, match: re.Match[str]) -> None:
+    seen.device_answered = True
+    if DEVICE not in seen.remote_refused:
+        seen.remote_refused.append(DEVICE)
+    seen.forward_fatal = "remote"
+
+
+def _device_confirmed(seen: Evidence, match: re.Match[str]) -> None:
+    seen.device_answered = True
+    # Said of a refused one as well, where ExitOnForwardFailure=no lets ssh go on.
+    if DEVICE in seen.remote_refused:
+        seen.forward_fatal = None
+
+
+def _device_channel(seen: Evidence, match: re.Match[str]) -> None:
+    if seen.phase < SESSION:
+        seen._device_channel = match[1]
+
+
+def _open_failed(seen: Evidence, match: re.Match[str]) -> None:
+    if match[1] == seen._session_channel:
+        seen.session_refused = True
+    elif match[1] == seen._device_channel:
+        # Before 8.3 nothing else is said of it.
+        seen.remote_refused.append(DEVICE)
+        seen._device_channel = None
 
 
 def _remote_refused(seen: Evidence, match: re.Match[str]) -> None:
@@ -265,12 +350,31 @@ def _local_listening(seen: Evidence, match: re.Match[str]) -> None:
 def _cannot_bind(seen: Evidence, match: re.Match[str]) -> None:
     if match[1]:
         del seen.local_up[-1:]  # ssh says "listening on" before it tries
-    if match[2] == "Address already in use":
+    if match[2] in _IN_USE:
         seen.local_held.append(match[1] or "?")
+        seen._can_be_had = True
+    elif match[2] in _AWAY:
+        _away(seen, match)
 
 
 def _path_held(seen: Evidence, match: re.Match[str]) -> None:
     seen.local_held.append(match[1])
+    seen._can_be_had = True
+
+
+def _device_held(seen: Evidence, match: re.Match[str]) -> None:
+    seen.local_held.append(DEVICE)
+    seen._can_be_had = True
+
+
+def _away(seen: Evidence, match: re.Match[str]) -> None:
+    seen.local_away = match.string[:_MOST_CHARS]
+    seen._can_be_had = True
+
+
+def _next_local(seen: Evidence, match: re.Match[str]) -> None:
+    # What another forward lacked, such as IPv6, is not what ends ssh.
+    seen._can_be_had, seen.local_away = False, ""
 
 
 def _cannot_listen(seen: Evidence, match: re.Match[str]) -> None:
@@ -282,7 +386,7 @@ def _cannot_listen(seen: Evidence, match: re.Match[str]) -> None:
 
 def _local_failed(seen: Evidence, match: re.Match[str]) -> None:
     seen.cause = SETUP
-    if seen.local_held:
+    if seen._can_be_had:
         seen.forward_fatal = "local"
 
 
@@ -321,11 +425,24 @@ def _timed_out(seen: Evidence, match: re.Match[str]) -> None:
 
 
 # How ssh tells that its jump host has failed it; the second up to OpenSSH 8.0.
-_SAID_OF_A_JUMP = (" by UNKNOWN port ", "ssh_exchange_identification: ")
+_SAID_OF_A_JUMP = (" UNKNOWN port ", "ssh_exchange_identification: ")
 _JUMP_ROWS = (
     (re.compile(r"\S+@[^\s@]+: Permission denied \("), DENIED),
     (re.compile(r"Host key verification failed\."), HOST_KEY),
 )
+
+# Lines that tell why, where the last one only tells what.
+_REMARKS = re.compile(
+    r".{1,200}? line \d+: |Permissions \d+ for |Load key |Bad owner or permissions on "
+    r"|Warning: Identity file |sign_and_send_pubkey: |Host key for |No \S+ host key is known for "
+    r"|bind(?: \[|: )|(?:\w+: )?cannot bind to path |Error: forwarding disabled |Tunnel device open failed"
+)
+_MOST_CHARS, _MOST_REMARKS, _MOST_PRINTED = 200, 3, 3
+
+DEVICE = "-w"  # a tunnel device, among ports and paths
+# strerror(3) of EADDRINUSE, and of EADDRNOTAVAIL: of the GNU C library and BSD's, of musl.
+_IN_USE = ("Address already in use", "Address in use")
+_AWAY = ("Cannot assign requested address", "Can't assign requested address", "Address not available")
 
 _Row = tuple[str, "Callable[[Evidence, re.Match[str]], None]"]
 
@@ -339,7 +456,13 @@ _DEBUG_ROWS: tuple[_Row, ...] = (
     (r"Entering interactive session\.", _session),
     (r"channel (\d+): new (?:session )?\[client-session\]", _session_channel),
     (r"client_input_channel_req: channel (\d+) rtype exit-s(?:tatus|ignal) ", _own("command_ended")),
-    (r"remote forward (success|failure) for: ", _remote_forward),
+    (r"remote forward (success|failure) for: listen (?:(?:\S+:)?(0), )?", _remote_forward),
+    (r"(?:ssh_init_forwarding: )?expecting replies for \d+ forwards", _fact("replies", False)),
+    (r"(?:forwarding_success: )?all expected forwarding replies received", _fact("replies")),
+    (r"channel (\d+): new (?:tun )?\[tun\]", _device_channel),
+    (r"(?:ssh_tun_confirm: )?tunnel forward established, ", _device_confirmed),
+    (r"(?:sys_tun_open: )?failed to configure tunnel .*: Device or resource busy", _device_held),
+    (r"Local connections to ", _next_local),
     (r"Local forwarding listening on (?:path (.*)\.$|\S+ port (\d+)\.)", _local_listening),
     (r"(?:mux_client_request_(?:session|stdio_fwd): )?master session id: (\d+)", _shared_session),
     (r"(?:mux_client_hello_exchange: )?master version \d+", _fact("shared")),
@@ -359,13 +482,17 @@ _PLAIN_ROWS: tuple[_Row, ...] = (
     (r"(Error|Warning): remote port forwarding failed for listen (?:port|path) (.*)", _remote_refused),
     (r"bind(?: \[.*\]:(\S+))?: (.*)", _cannot_bind),
     (r"(?:\w+: )?cannot (?:listen to port|bind to path): (.*)", _cannot_listen),
-    (r"(?:\w+: )?cannot bind to path (.*): Address already in use$", _path_held),
-    (r"Could not request local forwarding\.", _local_failed),
-    (r"channel (\d+): open failed: ", _own("session_refused")),
+    (r"(?:\w+: )?cannot bind to path (.*): Address (?:already )?in use$", _path_held),
+    (r"(?:\w+: )?cannot bind to path (.*): No such file or directory$", _away),
+    (r"(?:\w+: )?getaddrinfo\(", _away),
+    (r"Could not request (?:local|tunnel) forwarding\.", _local_failed),
+    (r"Allocated port (\d{1,5}) for remote forward to (.*)", _allocated),
+    (r"Tunnel forwarding failed", _device_refused),
+    (r"channel (\d+): open failed: ", _open_failed),
     (r"PTY allocation request failed on channel (\d+)", _own("pty_refused")),
     (r"(?:shell|exec|subsystem) request failed on channel (\d+)", _own("session_refused")),
     (r"[Ss]tdio forwarding (?:request )?failed", _fact("session_refused")),
-    (r"Host key verification failed\.", _failed(HOST_KEY)),
+    (r"Host key verification failed\.|Error: forwarding disabled due to host key ", _failed(HOST_KEY)),
     (r"(?:\S+@[^\s@]+: )?Permission denied \(", _failed(DENIED)),
     (r"(?:Received disconnect|Disconnecting).*Too many authentication failures", _failed(DENIED)),
     (r"Authentication failed\.", _failed(DENIED)),

@@ -91,8 +91,11 @@ def pack(wall: float, pid: int, report: Report) -> bytes:
     for name, seconds in (("delay", report.delay_s), ("session", report.session_s)):
         if seconds is not None and math.isfinite(seconds):
             line[name] = round(seconds, 3)
-    if report.limit:
-        line["limit"] = True
+    for name in ("limit", "by_people"):
+        if getattr(report, name):
+            line[name] = True
+    if report.allocated:
+        line["allocated"] = report.allocated
     return json.dumps(line, ensure_ascii=True, separators=(",", ":")).encode() + b"\n"
 
 
@@ -111,9 +114,22 @@ def unpack(line: bytes) -> Entry | None:
     delay_s, session_s = _number(found.get("delay")), _number(found.get("session"))
     if found["event"] == RETRY and delay_s is None:
         delay_s = math.inf
-    limit = found.get("limit") is True
+    limit, by_people = (found.get(name) is True for name in ("limit", "by_people"))
+    allocated = _ports(found.get("allocated"))
     return Entry(
-        wall, int(pid), Report(found["event"], outcome, reason, int(start), delay_s, session_s, limit)
+        wall,
+        int(pid),
+        Report(found["event"], outcome, reason, int(start), delay_s, session_s, limit, by_people, allocated),
+    )
+
+
+def _ports(found: object) -> tuple[tuple[int, str], ...]:
+    """Return (port, where it leads) of each pair that is one."""
+    pairs = found if isinstance(found, list) else []
+    return tuple(
+        (pair[0], pair[1])
+        for pair in pairs
+        if isinstance(pair, list) and [type(part) for part in pair] == [int, str]
     )
 
 

@@ -30,6 +30,91 @@ def remote_forwards(line: CommandLine, configuration: _Configuration | None) -> 
     return line.count("R") if configuration is None else len(configuration.get("remoteforward", ()))
 
 
+def with_port(forward: str, port: int) -> str | None:
+    """Return the argument of a "-R" with a port in place of its 0, or None if it names another than 0.
+
+    Which part is the port: readconf.c, parse_forward().
+    """
+    parts = _parts(forward)
+    last_is_path = "/" in parts[-1]
+    # [bind:]port, [bind:]port:path, [bind:]port:host:hostport
+    place = {1: 0, 2: 0 if last_is_path else 1, 3: 1 if last_is_path else 0, 4: 1}.get(len(parts))
+    if place is None or parts[place] != "0":
+        return None
+    parts[place] = str(port)
+    return ":".join(parts)
+
+
+def _parts(forward: str) -> list[str]:
+    """Return the parts of a forward; a ":" in brackets is an address's."""
+    parts, depth = [""], 0
+    for char in forward:
+        depth += (char == "[") - (char == "]")
+        if char == ":" and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += char
+    return parts
+
+
+def ports_to_choose(line: CommandLine) -> list[int]:
+    """Return which options of a command line are a "-R" whose port the server chooses, by index."""
+    return [
+        index
+        for index, option in enumerate(line.options)
+        if option.letter == "R" and option.value and with_port(option.value, 0)
+    ]
+
+
+class Chosen:
+    """The ports that the server chose for a command line's "-R 0": they are asked for again.
+
+    This is the one place where a word of the user's reaches ssh changed: whoever asks for any port
+    is given the one that others know by now.
+    """
+
+    def __init__(self, line: CommandLine) -> None:
+        self._line = line
+        self._open = ports_to_choose(line)
+        self._ports: dict[int, tuple[int, str]] = {}
+        self._asked: list[int] = []
+
+    def instead(self) -> dict[int, str]:
+        """Return what the next ssh is to be asked for: index of an option, its argument."""
+        self._asked = list(self._ports)
+        arguments = {}
+        for index, (port, _) in self._ports.items():
+            argument = with_port(self._line.options[index].value or "", port)
+            assert argument is not None
+            arguments[index] = argument
+        return arguments
+
+    def learn(self, allocated: Sequence[tuple[int, str]]) -> list[tuple[int, str]]:
+        """Take in what the server chose now; return all ports that it once chose and that are there.
+
+        allocated  (port, where it leads), in the order of the forwards: the command line's come first
+        """
+        free = [index for index in self._open if index not in self._asked]
+        self._ports.update(zip(free, allocated))
+        return [self._ports[index] for index in self._open if index in self._ports] + list(
+            allocated[len(free) :]
+        )
+
+    def refuse(self, place: str) -> bool:
+        """Tell whether a port that was refused is one that was asked for again; it is not any more."""
+        for index in self._asked:
+            if index in self._ports and str(self._ports[index][0]) == place:
+                del self._ports[index]
+                return True
+        return False
+
+
+def wants_device(line: CommandLine, configuration: _Configuration | None) -> bool:
+    """Tell whether a tunnel device is asked for ("-w")."""
+    wish = configuration.get("tunnel", ["no"])[0] if configuration else ""
+    return wish not in ("no", "false") if wish else bool(line.count("w"))
+
+
 def name(line: CommandLine, configuration: _Configuration | None) -> str:
     """Return a name that a person can read and that only an identical link has.
 

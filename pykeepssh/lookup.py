@@ -67,6 +67,11 @@ class Lookup:
                 setsigdef=(signal.SIGTERM, signal.SIGALRM, signal.SIGPIPE),
             )
 
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """The process of the lookup under way."""
+        return (self._pid,) if self._pid else ()
+
     def descriptors(self) -> list[int]:
         """Return the descriptor of the lookup under way."""
         return [self._fd] if self._pid else []

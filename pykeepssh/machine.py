@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import NamedTuple, Union, get_args
 
 from . import policy, wording
-from .evidence import SESSION, Evidence
+from .evidence import DEVICE, SESSION, Evidence
 from .kinds import TUNNEL
 from .outcomes import DOWN, ENDED as SAY_ENDED, FINISHED, GAVE_UP, LEFT, RETRY, UP as SAY_UP, Exit, Report
 from .policy import History, Rules
@@ -51,7 +51,14 @@ class SessionReached(NamedTuple):
 
 
 class WentUp(NamedTuple):
-    """The session and every forward are there."""
+    """The session and every forward are there, or refused and not wanted at any price.
+
+    missing    what was refused, in words, or ""
+    allocated  (port, where it leads) that the server chose for each remote forward of port 0
+    """
+
+    missing: str = ""
+    allocated: tuple[tuple[int, str], ...] = ()
 
 
 class Exited(NamedTuple):
@@ -61,6 +68,7 @@ class Exited(NamedTuple):
     left        the user left
     jitter      a random number, 0 ≤ jitter < 1
     unanswered  ssh had asked for something, such as a password, and nobody answered
+    our_port    the remote port that was refused was not the user's wish: kssh had asked for it again
     """
 
     now: float
@@ -69,6 +77,7 @@ class Exited(NamedTuple):
     left: bool
     jitter: float
     unanswered: bool = False
+    our_port: bool = False
 
 
 class DelayElapsed(NamedTuple):
@@ -97,6 +106,10 @@ class LinkFoundDead(NamedTuple):
     reason: str
 
 
+class Deserted(NamedTuple):
+    """Nobody sits at the terminal any more: -f has gone to the background."""
+
+
 class StopRequested(NamedTuple):
     """kssh was told to end by a signal; with a code, it ends with that instead of by the signal."""
 
@@ -115,6 +128,7 @@ Event = Union[
     RetryRequested,
     PathOpened,
     LinkFoundDead,
+    Deserted,
     StopRequested,
 ]
 EVENTS: tuple[type, ...] = get_args(Event)
@@ -204,7 +218,8 @@ def _running_session(link: Link, event: SessionReached) -> Step:
 
 
 def _starting_up(link: Link, event: WentUp) -> Step:
-    return link._replace(state=UP, told_up=True), (Tell(Report(SAY_UP, start=link.history.starts)),)
+    report = Report(SAY_UP, "", event.missing, link.history.starts, allocated=event.allocated)
+    return link._replace(state=UP, told_up=True), (Tell(report),)
 
 
 def _judge(link: Link, event: Exited) -> tuple[Link, Report, str, bool]:
@@ -228,6 +243,8 @@ def _told_down(link: Link, report: Report) -> tuple[Link, tuple[Action, ...]]:
 
 def _running_exited(link: Link, event: Exited) -> Step:
     link, report, entry, at_once = _judge(link, event)
+    if event.our_port and entry == policy.FLAT:
+        entry, at_once = policy.RESTART, True  # any other port will do
     decision = policy.decide(entry, link.rules, link.history, at_once, event.jitter)
     link, told = _told_down(link, report)
     if decision.delay_s is None:
@@ -238,7 +255,8 @@ def _running_exited(link: Link, event: Exited) -> Step:
         return _ended(link, _status(event.ended, decision.limit), told)
     # Without a person the next start would only ask the empty room again.
     delay_s = math.inf if event.unanswered else decision.delay_s
-    told += (Tell(report._replace(event=RETRY, start=link.history.starts + 1, delay_s=delay_s)),)
+    report = report._replace(event=RETRY, start=link.history.starts + 1, delay_s=delay_s)
+    told += (Tell(report._replace(by_people=entry == policy.RARE)),)
     if delay_s == math.inf:
         return link._replace(state=WAITING), told
     if delay_s == 0:
@@ -290,6 +308,10 @@ def _restart(link: Link, reason: str) -> Step:
         return link, ()
     link = link._replace(state=RESTARTING, end_reason=reason)
     return link, (Terminate(), Arm(KILL, KILL_DEAD_AFTER_S))
+
+
+def _any_deserted(link: Link, event: Deserted) -> Step:
+    return link._replace(rules=link.rules._replace(attended=False)), ()
 
 
 def _end_of(event: StopRequested) -> Exit:
@@ -402,6 +424,7 @@ TABLE: dict[tuple[str, type], _Rule] = {
     (RESTARTING, LifetimeElapsed): _restarting_lifetime,
     (STOPPING, Exited): _stopping_exited,
     (STOPPING, KillElapsed): _told_kill,
+    **{(state, Deserted): _any_deserted for state in STATES if state != ENDED},
 }
 
 
@@ -411,12 +434,18 @@ def step(link: Link, event: Event) -> Step:
     return (link, ()) if rule is None else rule(link, event)
 
 
-def has_gone_up(seen: Evidence, kind: str, remote_forwards: int) -> bool:
+def has_gone_up(seen: Evidence, kind: str, remote_forwards: int, device: bool = False) -> bool:
     """Tell whether the session and every requested forward are there.
+
+    remote_forwards  how many of them were asked for
+    device           a tunnel device was asked for, of an ssh that tells the answer
 
     Local forwards are opened before the session phase and ssh ends itself if one fails; remote ones
     are confirmed after it.  A user who switched ExitOnForwardFailure off accepts refused ones.
     """
-    if seen.phase != SESSION or seen.forward_fatal:
+    if seen.phase != SESSION or seen.forward_fatal or seen.replies is False:
         return False
-    return kind != TUNNEL or seen.remote_up + len(seen.remote_refused) >= remote_forwards
+    if device and not seen.device_answered:
+        return False
+    refused = sum(place != DEVICE for place in seen.remote_refused)
+    return kind != TUNNEL or seen.remote_up + refused >= remote_forwards

@@ -189,6 +189,7 @@ class Knock:
     """
 
     wanted = select.POLLOUT  # what its descriptors are to be watched for
+    pids: tuple[int, ...] = ()
 
     def __init__(self, address: str, port: int) -> None:
         """Prepare to knock at a numeric address; no name is ever looked up."""
@@ -338,6 +339,11 @@ class Lookout:
         self._knock = knock
         if first or self._knock is None or not self._loop.is_armed(_TICK):
             self._arm_tick(first)
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """The processes that look for a way back."""
+        return () if self._knock is None else self._knock.pids
 
     def rest(self) -> None:
         """Look for a way back no more."""

@@ -220,6 +220,11 @@ class Hook:
         return None
 
     @property
+    def pids(self) -> list[int]:
+        """The processes that run."""
+        return [process.pid for process in self._running]
+
+    @property
     def is_waiting(self) -> bool:
         """Whether something waits behind a hook that runs."""
         return bool(self._waiting)

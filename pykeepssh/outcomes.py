@@ -28,11 +28,13 @@ class Report(NamedTuple):
 
     event      UP, DOWN, RETRY, GAVE_UP or ENDED
     outcome    why ssh ended, or "" for UP
-    reason     the same in a person's words
+    reason     the same in a person's words; for UP, what is missing all the same
     start      number of the start that ended or is up, from 1
     delay_s    wait before the next start, for RETRY; how long the link was down, for UP after that
     session_s  how long the session had lasted, or None if none was reached
     limit      GAVE_UP because of KSSH_MAXSTART
+    allocated  for UP: (port, where it leads) that the server chose for each remote forward of port 0
+    by_people  RETRY though only a person can mend what ended ssh
     """
 
     event: str
@@ -42,6 +44,8 @@ class Report(NamedTuple):
     delay_s: float | None = None
     session_s: float | None = None
     limit: bool = False
+    by_people: bool = False
+    allocated: tuple[tuple[int, str], ...] = ()
 
 
 # Events of a Report; the first four are also KSSH_EVENT of a hook.

@@ -58,7 +58,7 @@ def row(record: Mapping[str, Any], wall: float) -> Row:
         duration(max(0.0, wall - record["since"])),
         str(restarts(record)),
         printable(record["reason"]),
-        ", ".join(_forward(str(forward)) for forward in record["forwards"]),
+        ", ".join([*(_forward(str(forward)) for forward in record["forwards"]), *_chosen(record)]),
         _next(record, wall),
     )
 
@@ -71,6 +71,12 @@ def restarts(record: Mapping[str, Any]) -> int:
 def _forward(text: str) -> str:
     """Return a forward as ssh's option has it: "-L 8080:localhost:80"."""
     return printable(f"-{text[:1]} {':'.join(map(_bare, text[1:].split()))}")
+
+
+def _chosen(record: Mapping[str, Any]) -> list[str]:
+    """Return the ports that the server chose, where a record tells them as it should."""
+    ports = (one for one in record["allocated"] if isinstance(one, dict))
+    return [printable(f"port {one.get('port')} for {one.get('to')}") for one in ports]
 
 
 def _bare(place: str) -> str:
@@ -110,6 +116,7 @@ def exported(record: Mapping[str, Any]) -> dict[str, Any]:
         "reason": record["reason"],
         "next": record["next"],
         "forwards": record["forwards"],
+        "allocated": record["allocated"],
         "pid": record["pid"],
         "ssh_pid": record["ssh_pid"],
         "logfile": record["logfile"],

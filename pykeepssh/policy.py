@@ -40,10 +40,14 @@ RESTART = "restart"  # at once, then with backoff
 RETRY = "retry"  # with backoff
 FLAT = "retry at a flat pace"
 SLOW = "retry at the slowest pace, three times"
+RARE = "retry every ten minutes"  # what only a person can mend, where nobody watches
 
 HEALTHY_S = 10.0  # a session that lasted this long resets the backoff
 PORT_HELD_S = 5.0  # a dead session's listener goes with its sshd, at a moment that nobody knows
 DENIALS = 3  # after a healthy session: an account may be locked or a directory server be away
+# Nothing is given away by that: under BatchMode no secret is typed, and an unknown host gets none.
+# Six tries an hour are below what fail2ban, or PerSourcePenalties of sshd, turns an address away for.
+RARE_S = 600.0
 SSH_FAILED = 255
 # The signals by which a person or a system asks a program to end: 1 HUP, 2 INT, 3 QUIT, 15 TERM.
 # They have these numbers on every POSIX system.
@@ -64,6 +68,9 @@ TABLE = {
 }
 # Rows that time can cure; KSSH_FIRST_START chooses for them.
 TRANSIENT = frozenset((UNREACHABLE, UNRESOLVED, PORT_HELD_REMOTE))
+# Rows that a person has to cure.  A tunnel that once stood and that nobody watches does not end by
+# them, for nobody would start it again: a name that leads elsewhere for a while looks like them too.
+BY_PEOPLE = frozenset((DENIED, HOST_KEY, REFUSED_SETUP))
 
 
 class Rules(NamedTuple):
@@ -125,8 +132,9 @@ def outcome(ended: Exit, seen: Evidence | None, rules: Rules, left: bool, sessio
         return LOST
     if ended.code != SSH_FAILED:
         # "ssh -N" ends with 0 on SIGTERM; through a shared master it ends with 0 at once.
-        stopped = rules.kind == TUNNEL and seen.phase == SESSION and not seen.shared
-        return LOST if stopped else FINISHED
+        if rules.kind != TUNNEL or seen.shared:
+            return FINISHED
+        return LOST if seen.phase == SESSION else REFUSED_SETUP
     if seen.session_refused or (seen.pty_refused and (session_s or 0.0) < HEALTHY_S):
         return REFUSED_SETUP  # with "-tt" ssh itself ends a session that gets no terminal
     if seen.phase == SESSION:
@@ -161,7 +169,7 @@ def _outcome_by_code(ended: Exit, rules: Rules, session_s: float | None) -> str:
         return LOST
     if ended.code == SSH_FAILED:
         return LOST if session_s is not None and session_s >= HEALTHY_S else UNREACHABLE
-    return FINISHED
+    return REFUSED_SETUP  # not a status of ssh's: its libraries are being replaced, or a script around it
 
 
 def learnt(history: History, result: str, session_s: float | None) -> tuple[History, bool]:
@@ -179,13 +187,21 @@ def learnt(history: History, result: str, session_s: float | None) -> tuple[Hist
     )
 
 
+def asked_to_end(ended: Exit, seen: Evidence | None, kind: str) -> bool:
+    """Tell whether somebody, perhaps not kssh, asked ssh to end."""
+    if kind == TUNNEL and ended.code == 0:
+        return seen is None or not seen.shared  # "ssh -N" ends so on SIGTERM, and never by itself
+    signum = ended.signal if ended.signal is not None else seen and seen.killed_by
+    return signum in ASKING_SIGNALS
+
+
 def may_have_run(seen: Evidence | None) -> bool:
     """Tell whether the remote command may have been started; without a log nobody knows."""
     return seen is None or seen.phase == SESSION
 
 
 def verdict(result: str, ended: Exit, seen: Evidence | None, rules: Rules, history: History) -> str:
-    """Return the entry of the table that counts: END, RESTART, RETRY, FLAT or SLOW.
+    """Return the entry of the table that counts: END, RESTART, RETRY, FLAT, SLOW or RARE.
 
     history is the one after this run.
     """
@@ -193,16 +209,19 @@ def verdict(result: str, ended: Exit, seen: Evidence | None, rules: Rules, histo
         return END  # promise 1: what was started once is not started again
     if history.sessions:
         entry = TABLE[result][2]
+        if entry == SLOW and history.denials > DENIALS:
+            entry = END
+        if entry == END and result in BY_PEOPLE and rules.kind == TUNNEL and not rules.attended:
+            entry = RARE
     else:
         entry = TABLE[result][0 if rules.attended else 1]
         if result in TRANSIENT and rules.first_start != "auto":
             entry = END if rules.first_start == "fail" else TABLE[result][1]
         if not rules.restartable and rules.first_start != "retry":
             return END
-    if result == LOST and rules.kind != TUNNEL:
-        asked = ended.signal if ended.signal is not None else seen and seen.killed_by
-        if asked in ASKING_SIGNALS or not history.sessions:
-            return END
+    asked = asked_to_end(ended, seen, rules.kind)
+    if result == LOST and rules.kind != TUNNEL and (asked or not history.sessions):
+        return END
     return entry
 
 
@@ -217,7 +236,7 @@ def worth_knocking(result: str, seen: Evidence | None) -> bool:
 
 def decide(entry: str, rules: Rules, history: History, at_once: bool, jitter: float) -> Decision:
     """Turn a table entry into a Decision; jitter is a random number in 0 ≤ jitter < 1."""
-    if entry == END or (entry == SLOW and history.denials > DENIALS):
+    if entry == END:
         return Decision(None)
     if 0 < rules.maxstart <= history.starts:
         return Decision(None, limit=True)
@@ -225,6 +244,8 @@ def decide(entry: str, rules: Rules, history: History, at_once: bool, jitter: fl
         return Decision(min(PORT_HELD_S, rules.backoff_max_s))
     if entry == SLOW:
         return Decision(rules.backoff_max_s)
+    if entry == RARE:
+        return Decision(max(RARE_S, rules.backoff_max_s))
     if entry == RESTART and at_once:
         return Decision(0.0)
     return Decision(backoff.delay_s(max(1, history.failures), rules.backoff_max_s, jitter))

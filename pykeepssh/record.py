@@ -29,10 +29,14 @@ FIELDS: dict[str, tuple[tuple[type, ...], str]] = {
     "reason": ((str,), "why ssh ended last, in words"),
     "next": ((int, float, type(None)), "when ssh is started next, epoch seconds, while WAITING"),
     "forwards": ((list,), 'what is forwarded, as in "R2222"'),
+    "allocated": ((list,), "[{port, to}]: what the server chose for each remote forward of port 0"),
     "logfile": ((str,), 'KSSH_LOGFILE as an absolute path, or ""'),
 }
 
 MOST_BYTES = 1_000_000  # more than any record has
+# Fields that a record of an older kssh, which still runs, lacks.
+_LATER: dict[str, Any] = {"allocated": []}
+
 _NAME_CHARS = "-_.@+,:"
 _LONGEST_NAME = 80  # bytes: with the machine's name it becomes a file's, which has 255
 
@@ -50,6 +54,7 @@ def unpack(data: bytes) -> dict[str, Any] | None:
         return None
     if not isinstance(record, dict) or record.get("version") != VERSION:
         return None
+    record = {**_LATER, **record}
     for field, (types, _) in FIELDS.items():
         if not isinstance(record.get(field), types) or isinstance(record.get(field), bool):
             return None

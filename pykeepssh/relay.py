@@ -547,6 +547,7 @@ class Relay:
             if not self._read_pty(run):
                 break
         if run.channel is not None:
+            run.evidence.feed_printed("\n")  # what nobody will end any more is a line
             self._read_log(run)
             self._heard(run)
             for line in run.channel.rest():
@@ -636,8 +637,7 @@ class Relay:
 
     def _printed(self, run: Run, data: bytes) -> None:
         if run.evidence.address is None and run.evidence.phase < AUTHENTICATED:
-            for line in data.splitlines():
-                run.evidence.feed_jump(os.fsdecode(line))
+            run.evidence.feed_printed(os.fsdecode(data))
             whole = run.evidence.phase < CONNECTED and not run.prompted and data.endswith(b"\n")
             if whole and self.console is not None and self.console.waits:
                 for line in data.splitlines():

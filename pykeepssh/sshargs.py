@@ -10,7 +10,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 FLAGS = frozenset("1246ACGKMNTVXYZafgknqstvxy")
 TAKES_ARGUMENT = frozenset("BDEFIJLOQRSWbceilmopw")
@@ -80,16 +80,28 @@ class CommandLine:
         return any(value.translate(_SEPARATORS).lower().split()[:1] == wanted for value in self.values("o"))
 
     def with_options(
-        self, first: Sequence[str] = (), last: Sequence[str] = (), without: str = ""
+        self,
+        first: Sequence[str] = (),
+        last: Sequence[str] = (),
+        without: str = "",
+        instead: Mapping[int, str] | None = None,
     ) -> list[str]:
         """Return the words with "-o" options added and flags taken out.
 
         first    keywords ("LogLevel=DEBUG1") that must win: they stand before all other words
         last     whole words that must lose: they stand behind the last option that ssh reads
         without  flag letters whose work kssh does itself
+        instead  index in options: another argument for that option
         """
         words: list[str | None] = list(self.words)
-        for option in reversed(self.options):  # from the right, so that char stays valid
+        for index, option in reversed(list(enumerate(self.options))):  # so that char stays valid
+            if instead and index in instead:
+                word = words[option.word]
+                assert word is not None
+                if word[option.char + 1 :]:
+                    words[option.word] = word[: option.char + 1] + instead[index]
+                else:
+                    words[option.word + 1] = instead[index]
             if option.letter in without:
                 word = words[option.word]
                 assert word is not None

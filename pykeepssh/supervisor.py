@@ -35,7 +35,7 @@ from . import (
     terminal,
     wording,
 )
-from .child import PlainChild, PtyChild
+from .child import PlainChild, PtyChild, reap_others
 from .console import Console
 from .errors import STATUS, KsshError, printable
 from .evidence import AUTHENTICATED, CONNECTED, CONNECTING, LEVELS, SESSION, Evidence
@@ -70,6 +70,8 @@ _ASSUMED = "assumed up"
 _OPENED = "path opened"
 _HOOK = "hook"
 _OPENED_S = 0.1
+_ASKED = "ssh was asked to end"
+_ASKED_S = 0.2
 _STUCK = "terminal is stuck"
 _STUCK_S = 3.0
 
@@ -141,8 +143,10 @@ class Supervisor:
         self._remote_forwards = identity.remote_forwards(line, configuration)
         self._version: tuple[int, int] | None = None
         shares = planning.shares_connection(plan, line, configuration)
-        if shares or plan.user_level in planning.QUIET_LEVELS:
+        device = plan.kind == TUNNEL and identity.wants_device(line, configuration)
+        if shares or device or plan.user_level in planning.QUIET_LEVELS:
             self._version = effective.ask_version(path, program.environment_for(path, os.environb))
+        self._device = device and self._version is not None and self._version >= (8, 3)
         self._escape = escapes.parse(
             planning.first_value(configuration, "escapechar", (line.values("e") or ["~"])[-1])
         )
@@ -162,6 +166,9 @@ class Supervisor:
         self._server: tuple[str, int] | None = None  # where ssh connected to last, or its first hop
         self._lookup: lookup.Lookup | None = None  # while ssh cannot find the host's name
         self._seen: Evidence | None = None  # of the last run
+        self._chosen = identity.Chosen(line)
+        self._allocated: tuple[tuple[int, str], ...] = ()  # ports of the server while the link is up
+        self._held: Callable[[], None] | None = None  # tells the machine that ssh has ended
         self._finish: Exit | None = None
         self._abandoned = False  # a second signal: what the terminal did not take is given up
         self._down_since: float | None = None
@@ -364,6 +371,7 @@ class Supervisor:
     def _leave_terminal(self) -> None:
         """From now on nobody is there to answer a prompt."""
         self._relay.forget_terminal()
+        self._dispatch(machine.Deserted())
         askpass = self._standing.askpass
         self._standing = Standing(lambda: False, attended=False, asks=False, askpass=askpass)
 
@@ -385,7 +393,11 @@ class Supervisor:
             if not plan.log:
                 channel.close()
                 channel = None
-        words = self._line.with_options(plan.first, plan.last, plan.without)
+        # A refused port ends ssh, and then any other will do; an ssh that stays would lack its forward.
+        own_wish = self._line.has_keyword("ExitOnForwardFailure")
+        again = "ExitOnForwardFailure=yes" in plan.last and not own_wish
+        instead = self._chosen.instead() if again else None
+        words = self._line.with_options(plan.first, plan.last, plan.without, instead)
         try:
             child = self._start_child(words, piped=self._pipes and channel is not None)
         except KsshError as error:
@@ -461,18 +473,23 @@ class Supervisor:
                 return  # "~&" was typed ahead of it
             self._guard(run)
             self._dispatch(machine.SessionReached(time.monotonic()))
-        if not run.up and machine.has_gone_up(seen, self._kind, self._remote_forwards):
+        if not run.up and machine.has_gone_up(seen, self._kind, self._remote_forwards, self._device):
             run.up = True
-            self._dispatch(machine.WentUp())
+            missing = wording.missing(seen) if self._kind == TUNNEL else ""
+            self._dispatch(machine.WentUp(missing, tuple(self._chosen.learn(seen.allocated))))
 
     def _child_changed(self) -> None:
         self._hook.reap()
         run = self._relay.run
-        if run is None:
-            return
-        ended = run.child.reap()
-        if ended is not None:
+        ended = None if run is None else run.child.reap()
+        if run is not None and ended is not None:
             self._reaped(run, ended)
+        # In a container kssh may be the first process, to which what others leave behind is given: the
+        # ssh of a jump host outlives the one that started it.
+        ours = {*self._hook.pids, *self._lookout.pids}
+        if self._relay.run is not None:
+            ours.add(self._relay.run.child.pid)
+        reap_others(ours)
 
     def _reaped(self, run: Run, ended: Exit) -> None:
         """ssh has ended: take its last words, then tell the machine."""
@@ -489,7 +506,21 @@ class Supervisor:
             self._relay.interrupt_job(interrupt)
         # A tunnel gives the terminal back in between: no key can ask for a retry.
         unanswered = run.unanswered(ended) and self._relay.console is not None
-        self._exited(ended, seen, run.left or interrupt is not None, unanswered)
+        left = run.left or interrupt is not None
+        asked = not left and policy.asked_to_end(ended, seen, self._kind)
+        if asked and self._link.state in (machine.STARTING, machine.UP):
+            # Whoever stops all of a service asks kssh as well, this moment, before it or after it.
+            self._held = lambda: self._exited(ended, seen, left, unanswered)
+            self._loop.arm(_ASKED, _ASKED_S, self._tell_held)
+        else:
+            self._exited(ended, seen, left, unanswered)
+
+    def _tell_held(self) -> None:
+        """Tell the machine of an ssh that was asked to end, for kssh was not, or is by now."""
+        held, self._held = self._held, None
+        self._loop.disarm(_ASKED)
+        if held is not None:
+            held()
 
     def _exited(
         self, ended: Exit, seen: Evidence | None, left: bool = False, unanswered: bool = False
@@ -498,7 +529,9 @@ class Supervisor:
         if self._down_since is None:
             self._down_since = now
         self._seen = seen
-        self._dispatch(machine.Exited(now, ended, seen, left, random.random(), unanswered))
+        refused = seen.remote_refused[-1:] if seen is not None and seen.forward_fatal else []
+        our_port = any(self._chosen.refuse(place) for place in refused)
+        self._dispatch(machine.Exited(now, ended, seen, left, random.random(), unanswered, our_port))
 
     # -- the network -----------------------------------------------------------------------------
 
@@ -541,6 +574,9 @@ class Supervisor:
             if self._lookout.opened_once and (self._seen is None or self._seen.address != place):
                 place = None  # it answers, and the host behind it, or elsewhere, does not
             self._lookout.wait(network.Knock(*place) if knocks and place is not None else None)
+        else:
+            # What was knocked for before may be there, and does not cure this.
+            self._lookout.wait(None)
 
     def _path_opened(self) -> None:
         run = self._relay.run
@@ -581,6 +617,8 @@ class Supervisor:
         for action in actions:
             self._perform(action)
         self._write_record()
+        if self._link.state in (machine.STOPPING, machine.RESTARTING):
+            self._tell_held()
 
     def _perform(self, action: machine.Action) -> None:
         if isinstance(action, machine.Spawn):
@@ -617,6 +655,7 @@ class Supervisor:
         self._note(report)
         if report.reason:
             self._reason = report.reason
+        self._allocated = report.allocated
         if report.event == RETRY:
             self._look_out(report)
         elif report.event == UP:
@@ -630,8 +669,6 @@ class Supervisor:
             as_ssh = False  # nobody can read what ssh has said
         level = notify.LEVELS[wording.level(report, as_ssh)]
         self._log.write(level, f"{self._host}: {wording.line(report, self._kind)}", shown)
-        if report.event == UP:
-            self._tell_held_ports()
         if report.event in (UP, DOWN, RETRY, GAVE_UP):
             place = {"KSSH_HOST": self._host, "KSSH_LINK": self._name, "KSSH_KIND": self._kind}
             facts = {**wording.hook_facts(report), **place, "KSSH_PID": str(os.getpid())}
@@ -645,13 +682,6 @@ class Supervisor:
         self._hook.reap()
         if self._hook.is_waiting:
             self._loop.arm(_HOOK, notify.HOOK_PATIENCE_S + 0.1, self._follow_hook)
-
-    def _tell_held_ports(self) -> None:
-        """Name local ports that are open for one address family only: ssh stays up with that."""
-        held = self._relay.run.evidence.local_held if self._relay.run is not None else []
-        if held and self._kind == TUNNEL:
-            ports = ", ".join(printable(port) for port in held)
-            self._log.write(notify.ERROR, f"{self._host}: port {ports} is in use here for one address family")
 
     def _go_to_background(self) -> None:
         assert self._back is not None
@@ -700,6 +730,7 @@ class Supervisor:
                     "starts": starts,
                     "reason": self._reason,
                     "next": self._next_wall(),
+                    "allocated": [{"port": port, "to": printable(to)} for port, to in self._allocated],
                     "forwards": [printable(f) for f in identity.forwards(self._line, self._configuration)],
                     "logfile": self._log.path,
                 }

@@ -6,9 +6,10 @@ Knows reports and evidence.  Must not know where a line goes, nor decide anythin
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from .errors import printable
-from .evidence import Evidence
+from .evidence import DEVICE, Evidence
 from .kinds import COMMAND, TUNNEL
 from .outcomes import (
     DENIED,
@@ -29,6 +30,8 @@ from .outcomes import (
     Report,
 )
 
+_SSH_FAILED = 255  # ssh(1), EXIT STATUS
+
 
 def duration(seconds: float) -> str:
     """Return a length of time as a person says it: "0.4 s", "45 s", "2 min 5 s", "2h13m", "3d4h"."""
@@ -48,9 +51,16 @@ def duration(seconds: float) -> str:
     return f"{days}d{hours}h"
 
 
-def _port(held: list[str]) -> str:
-    """Return the last of the ports or socket paths, which is the one that ended ssh."""
-    return f"port {held[-1]}" if held[-1].isdigit() else printable(held[-1])
+def _place(held: str) -> str:
+    """Return a port, a socket's path or a tunnel device in words."""
+    if held == DEVICE:
+        return "a tunnel device (-w)"
+    return f"port {held}" if held.isdigit() else printable(held)
+
+
+def _why(*said: str) -> str:
+    """Return several things that ssh said as one."""
+    return printable("; ".join(line.removesuffix(".") for line in dict.fromkeys(said) if line))
 
 
 def reason(outcome: str, ended: Exit, seen: Evidence | None, session: bool) -> str:
@@ -65,10 +75,11 @@ def reason(outcome: str, ended: Exit, seen: Evidence | None, session: bool) -> s
         return ""
     if seen is not None:
         if outcome == PORT_HELD_REMOTE:
-            held = _port(seen.remote_refused)
-            return f"the server refused to listen on {held}; an old session may still hold it"
+            return f"{_refused(seen.remote_refused[-1])}; an old session may still hold it"
         if outcome == PORT_HELD_LOCAL:
-            return f"{_port(seen.local_held)} is in use on this machine"
+            if seen.local_away:
+                return printable(seen.local_away)
+            return f"{_place(seen.local_held[-1])} is in use on this machine"
         if seen.timed_out:
             return "the server stopped answering"
     if ended.signal is not None:
@@ -80,20 +91,42 @@ def reason(outcome: str, ended: Exit, seen: Evidence | None, session: bool) -> s
     if outcome == LOST and ended.code == 0:
         return "ssh was asked to end"
     if outcome == DENIED:
-        return printable(seen.error) or "authentication failed"
+        return _why(*seen.remarks, seen.error) or "authentication failed"
     if outcome == HOST_KEY:
-        return "host key verification failed"
+        return _why("host key verification failed", *seen.remarks)
     if not seen.spoke:
-        return "it refused its command line or configuration"
+        status = f"ssh ended with status {ended.code}" if ended.code != _SSH_FAILED else ""
+        return _why(*seen.printed, status) or "it refused its command line or configuration"
+    if outcome == REFUSED_SETUP and seen.error:
+        return _why(*seen.remarks, seen.error)
     if session and seen.cause is None:
         return "the connection was closed"
     return printable(_short(seen.error)) or f"ssh ended with status {ended.code}"
+
+
+def _refused(place: str) -> str:
+    if place == "0":
+        return "the server refused to listen on a port"
+    if place == DEVICE:
+        return f"the server refused {_place(place)}"
+    return f"the server refused to listen on {_place(place)}"
+
+
+def missing(seen: Evidence) -> str:
+    """Return what a tunnel lacks that is up all the same, in one line, or ""."""
+    lacks = [_refused(place) for place in dict.fromkeys(seen.remote_refused)]
+    for place in dict.fromkeys(seen.local_held):
+        family = " for one address family" if place in seen.local_up else ""
+        lacks.append(f"{_place(place)} is in use here{family}")
+    return "; ".join(lacks)
 
 
 def _short(error: str) -> str:
     """Return an error of ssh's without what the line says already: "Connection refused"."""
     if error.startswith(("ssh: connect to host ", "ssh: Could not resolve hostname ")):
         error = error.rpartition(": ")[2]
+    if "UNKNOWN port" in error:
+        return "the ProxyCommand or jump host gave up without a word"
     if error.startswith(("client_loop: ", "send disconnect: ")):  # with LogVerbose it is a tag
         return "the connection was closed"
     return error.removesuffix(".")
@@ -201,6 +234,8 @@ def level(report: Report, attended: bool) -> str:
     Nothing is said that ssh itself would not have said, until something went wrong.
     """
     as_ssh = attended and report.start == 1 and not report.limit
+    if report.event == UP and report.reason:
+        return "ERROR"  # of a local forward that is half there ssh says nothing
     if report.event == UP:
         return "VERBOSE" if as_ssh else "INFO"
     if report.event == GAVE_UP:
@@ -208,7 +243,9 @@ def level(report: Report, attended: bool) -> str:
     if report.event == ENDED:
         as_ssh = attended and report.outcome in (FINISHED, LEFT) and not report.limit
         return "VERBOSE" if as_ssh else "INFO"
-    return "INFO" if report.event == RETRY else "DEBUG"
+    if report.event == RETRY:
+        return "ERROR" if report.by_people else "INFO"
+    return "DEBUG"
 
 
 def hook_facts(report: Report) -> dict[str, str]:
@@ -220,6 +257,7 @@ def hook_facts(report: Report) -> dict[str, str]:
         "KSSH_START": str(report.start),
         "KSSH_DELAY": _number(report.delay_s),
         "KSSH_SESSION": _number(report.session_s),
+        "KSSH_ALLOCATED": " ".join(str(port) for port, _ in report.allocated),
     }
 
 
@@ -227,18 +265,27 @@ def _number(seconds: float | None) -> str:
     return "" if seconds is None or seconds == math.inf else f"{seconds:.3f}"
 
 
+def _allocated(ports: Sequence[tuple[int, str]]) -> str:
+    """Return in words which ports the server chose, and what is behind each."""
+    return ", ".join(f"port {port} of the server leads to {printable(to)}" for port, to in ports)
+
+
 def line(report: Report, kind: str) -> str:
     """Return the one line that tells a Report, without the host's name in front."""
     if report.event == UP:
         what = "tunnel is up" if kind == TUNNEL else "connected"
         if report.delay_s is not None:
-            return f"{what} again after {duration(report.delay_s)} (start {report.start})"
-        return what
+            what += f" again after {duration(report.delay_s)} (start {report.start})"
+        if report.allocated:
+            what += f"; {_allocated(report.allocated)}"
+        return f"{what}, but {report.reason}" if report.reason else what
     what = _what(report)
     if report.reason:
         what += f" ({report.reason})"
     if report.event == RETRY:
         assert report.delay_s is not None
+        if report.by_people:
+            what += "; only a person can mend that"
         return f"{what}; {_when(report.start, report.delay_s)}"
     if report.event == GAVE_UP and kind == COMMAND and report.outcome == LOST and not report.limit:
         return f"{what}; not run again"

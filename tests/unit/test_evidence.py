@@ -60,7 +60,7 @@ def facts(seen: Evidence) -> dict[str, object]:
         name: getattr(seen, name)
         for name in Evidence.__slots__
         if not name.startswith("_")
-        and name not in ("address", "error", "spoke")
+        and name not in ("address", "error", "printed", "remarks", "spoke")
         and getattr(seen, name) != getattr(fresh, name)
     }
 
@@ -83,7 +83,12 @@ FACTS: dict[str, dict[str, object]] = {
     "host key unknown": {"phase": CONNECTED, "cause": HOST_KEY},
     "host key added": SESSION_ENDED,
     "remote port held, fatal": {"phase": SESSION, "remote_refused": ["46737"], "forward_fatal": "remote"},
-    "remote port held, not fatal": {"phase": SESSION, "remote_refused": ["46737"], "remote_up": 2},
+    "remote port held, not fatal": {
+        "phase": SESSION,
+        "remote_refused": ["46737"],
+        "remote_up": 2,
+        "allocated": [(41561, "127.0.0.1:22")],
+    },
     "remote forwards forbidden": {"phase": SESSION, "remote_refused": ["0"], "forward_fatal": "remote"},
     "local port held, fatal": {
         "phase": AUTHENTICATED,
@@ -103,7 +108,12 @@ FACTS: dict[str, dict[str, object]] = {
         "local_held": ["/d/l.sock"],
         "forward_fatal": "local",
     },
-    "local address not there": {"phase": AUTHENTICATED, "cause": SETUP},
+    "local address not there": {
+        "phase": AUTHENTICATED,
+        "cause": SETUP,
+        "forward_fatal": "local",
+        "local_away": "bind [192.0.2.1]:22000: Cannot assign requested address",
+    },
     "forwards up": {"phase": SESSION, "local_up": ["39709", "/d/l.sock"], "remote_up": 1},
     "keepalive timeout": {"phase": SESSION, "timed_out": True, "cause": UNREACHABLE},
     "no common cipher": {"phase": CONNECTED, "cause": SETUP},
@@ -286,6 +296,125 @@ OTHER_VERSIONS: dict[str, tuple[list[str], dict[str, object]]] = {
             "Could not request local forwarding.",
         ],
         {"cause": SETUP},
+    ),
+    "a local address that is away, elsewhere": (
+        ["bind [10.1.2.3]:80: Can't assign requested address", "Could not request local forwarding."],
+        {
+            "local_away": "bind [10.1.2.3]:80: Can't assign requested address",
+            "cause": SETUP,
+            "forward_fatal": "local",
+        },
+    ),
+    "a socket's directory that is away": (
+        [
+            "debug1: Local connections to /d/l.sock:-2 forwarded to remote address x:80",
+            "unix_listener: cannot bind to path /d/l.sock: No such file or directory",
+            "Could not request local forwarding.",
+        ],
+        {
+            "local_away": "unix_listener: cannot bind to path /d/l.sock: No such file or directory",
+            "cause": SETUP,
+            "forward_fatal": "local",
+        },
+    ),
+    "a name to listen on that is not found": (
+        [
+            "channel_setup_fwd_listener_tcpip: getaddrinfo(me): Name or service not known",
+            "Could not request local forwarding.",
+        ],
+        {
+            "local_away": "channel_setup_fwd_listener_tcpip: getaddrinfo(me): Name or service not known",
+            "cause": SETUP,
+            "forward_fatal": "local",
+        },
+    ),
+    "no IPv6 for one forward, no right to another": (
+        [
+            "debug1: Local connections to LOCALHOST:8080 forwarded to remote address x:80",
+            "bind [::1]:8080: Cannot assign requested address",
+            "debug1: Local connections to LOCALHOST:80 forwarded to remote address x:80",
+            "bind [127.0.0.1]:80: Permission denied",
+            "Could not request local forwarding.",
+        ],
+        {"cause": SETUP},
+    ),
+    "a tunnel device": (
+        [
+            "debug1: channel 0: new tun [tun] (inactive timeout: 0)",
+            "debug1: ssh_init_forwarding: expecting replies for 1 forwards",
+            "debug1: Entering interactive session.",
+            "debug1: ssh_tun_confirm: tunnel forward established, id=0",
+            "debug1: forwarding_success: all expected forwarding replies received",
+        ],
+        {"phase": SESSION, "replies": True, "device_answered": True},
+    ),
+    "a tunnel device refused": (
+        [
+            "debug1: channel 0: new tun [tun] (inactive timeout: 0)",
+            "debug1: ssh_init_forwarding: expecting replies for 1 forwards",
+            "debug1: Entering interactive session.",
+            "channel 0: open failed: connect failed: open failed",
+            "Tunnel forwarding failed",
+        ],
+        {
+            "phase": SESSION,
+            "replies": False,
+            "device_answered": True,
+            "remote_refused": ["-w"],
+            "forward_fatal": "remote",
+        },
+    ),
+    "a tunnel device refused in one line": (
+        ["Tunnel forwarding failed"],
+        {"device_answered": True, "remote_refused": ["-w"], "forward_fatal": "remote"},
+    ),
+    "a tunnel device refused, not fatal": (
+        [
+            "debug1: channel 0: new tun [tun] (inactive timeout: 0)",
+            "debug1: Entering interactive session.",
+            "channel 0: open failed: connect failed: open failed",
+            "Tunnel forwarding failed",
+            "debug1: ssh_tun_confirm: tunnel forward established, id=0",
+        ],
+        {"phase": SESSION, "device_answered": True, "remote_refused": ["-w"]},
+    ),
+    "7.4: a tunnel device refused": (
+        [
+            "debug1: channel 0: new [tun]",
+            "debug1: Entering interactive session.",
+            "debug1: channel 1: new tun [tun] (inactive timeout: 0)",
+            "channel 0: open failed: connect failed: open failed",
+            "channel 0: open failed: connect failed: open failed",
+        ],
+        {"phase": SESSION, "remote_refused": ["-w"]},
+    ),
+    "a tunnel device that is in use here": (
+        [
+            "debug1: sys_tun_open: failed to configure tunnel (mode 1): Device or resource busy",
+            "Tunnel device open failed.",
+            "Could not request tunnel forwarding.",
+        ],
+        {"local_held": ["-w"], "cause": SETUP, "forward_fatal": "local"},
+    ),
+    "ports that the server chooses": (
+        [
+            "debug1: Entering interactive session.",
+            "debug1: remote forward success for: listen 0, connect localhost:22",
+            "debug1: remote forward success for: listen 2222, connect localhost:22",
+            "Allocated port 41561 for remote forward to localhost:22",
+            "debug1: remote forward success for: listen ::1:0, connect /s:-2",
+            "Allocated port 41562 for remote forward to /s:-2",
+            "Allocated port 41563 for remote forward to socks:0",
+        ],
+        {
+            "phase": SESSION,
+            "remote_up": 4,
+            "allocated": [(41561, "localhost:22"), (41562, "/s"), (41563, "a SOCKS proxy")],
+        },
+    ),
+    "a changed key that forbids forwarding": (
+        ["Error: forwarding disabled due to host key check failure"],
+        {"cause": HOST_KEY},
     ),
     "an IPv6 address that is held": (["bind [::1]:80: Address already in use"], {"local_held": ["80"]}),
     "7.4: a shared master ends at a signal": (
@@ -635,11 +764,11 @@ def test_no_row_of_the_tables_is_without_an_example(row: int) -> None:
 )
 def test_a_jump_host_is_heard(line: str, cause: str | None) -> None:
     seen = Evidence()
-    seen.feed_jump(line)
+    seen.feed_printed(line + "\n")
     assert seen.cause == cause
     seen.feed("Connection closed by UNKNOWN port 65535")
     assert seen.cause == (cause or UNREACHABLE)
-    seen.feed_jump(line)
+    seen.feed_printed(line + "\n")
     assert seen.cause == (cause or UNREACHABLE)
 
 
@@ -664,10 +793,48 @@ def test_what_a_jump_host_says_is_the_reason(own: str) -> None:
         seen = Evidence()
         for line in lines:
             if line == "jump":
-                seen.feed_jump(said)
+                seen.feed_printed(said[:20])  # in whatever parts it comes
+                seen.feed_printed(said[20:])
+                seen.feed_printed("\r\n")
             else:
                 seen.feed(own)
         assert seen.error == said
         assert seen.cause == UNREACHABLE
     seen.feed("Connection reset by 10.0.0.1 port 22")
     assert seen.error == "Connection reset by 10.0.0.1 port 22"
+
+
+def test_what_a_proxy_command_says_is_the_reason() -> None:
+    seen = Evidence()
+    seen.feed_printed("waking the host\nPassword: \nsh: 1: exec: nc: not found\n")
+    seen.feed("kex_exchange_identification: Connection closed by remote host")
+    assert "exchange" in seen.error
+    seen.feed("Connection closed by UNKNOWN port 65535")
+    assert seen.error == "waking the host; sh: 1: exec: nc: not found"
+
+
+def test_what_nobody_can_tell_better_stays() -> None:
+    seen = Evidence()
+    seen.feed("Connection closed by UNKNOWN port 65535")
+    assert seen.error == "Connection closed by UNKNOWN port 65535"
+
+
+@given(st.lists(st.text(max_size=1000), max_size=30))
+def test_what_is_printed_is_bounded(parts: list[str]) -> None:
+    seen = Evidence()
+    for part in parts:
+        seen.feed_printed(part)
+    seen.feed_printed("\n")
+    assert len(seen.printed) <= 3
+    assert all(0 < len(line) <= 200 for line in seen.printed)
+    assert len(seen._part) <= 200
+
+
+def test_what_tells_why_is_kept_once_each_and_the_newest() -> None:
+    seen = Evidence()
+    for number in (1, 2, 3, 4, 3):
+        seen.feed(f"Permissions 0644 for '/k{number}' are too open.")
+    seen.feed("This private key will be ignored.")
+    assert seen.remarks == [f"Permissions 0644 for '/k{number}' are too open." for number in (2, 4, 3)]
+    seen.feed("debug1: Entering interactive session.")
+    assert seen.remarks == []

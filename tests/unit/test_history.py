@@ -127,6 +127,8 @@ told_events = st.builds(
     st.none() | st.floats(0, 1e6),
     st.none() | st.floats(0, 1e6),
     st.booleans(),
+    st.booleans(),
+    st.lists(st.tuples(st.integers(1, 65535), st.text(max_size=9)), max_size=3).map(tuple),
 )
 
 

@@ -77,3 +77,63 @@ def test_a_name_can_be_read() -> None:
     name = identity.name(line("-N", "alice@host"), CONFIGURATION)
     assert name.startswith("alice@host-L8080-R2222-R2223-D1080-")
     assert identity.name(line("-N"), None)  # no destination: ssh will say so
+
+
+# the argument of -R: the same with port 4000, or None where it names a port of its own
+FORWARDS = {
+    "0": "4000",
+    "0:localhost:22": "4000:localhost:22",
+    "0:/path": "4000:/path",
+    "localhost:0": "localhost:4000",
+    "*:0:localhost:22": "*:4000:localhost:22",
+    ":0:/path": ":4000:/path",
+    "[::1]:0:[2001:db8::1]:22": "[::1]:4000:[2001:db8::1]:22",
+    "0:[::1]:22": "4000:[::1]:22",
+    "2222:0:80": None,  # a host that is called 0
+    "2222": None,
+    "2222:localhost:0": None,
+    "/path:localhost:22": None,
+    "/path:/path": None,
+    "h:80:/path": None,
+    "a:b:c:d:e": None,
+    "": None,
+}
+
+
+@pytest.mark.parametrize("forward", FORWARDS)
+def test_the_port_of_a_remote_forward_is_found(forward: str) -> None:
+    assert identity.with_port(forward, 4000) == FORWARDS[forward]
+
+
+def test_a_port_that_the_server_chose_is_asked_for_again() -> None:
+    given = line("-NR", "0:a:1", "-R", "2222:b:2", "-R0:c:3", "host")
+    chosen = identity.Chosen(given)
+    assert given.with_options(instead=chosen.instead()) == list(given.words)
+    # The last one is in a file: it can only be told.
+    assert chosen.learn([(4000, "a:1"), (4001, "c:3"), (4002, "d:4")]) == [
+        (4000, "a:1"),
+        (4001, "c:3"),
+        (4002, "d:4"),
+    ]
+    again = ["-NR", "4000:a:1", "-R", "2222:b:2", "-R4001:c:3", "host"]
+    assert given.with_options(instead=chosen.instead()) == again
+    assert chosen.learn([(4005, "d:4")]) == [(4000, "a:1"), (4001, "c:3"), (4005, "d:4")]
+    assert not chosen.refuse("2222")  # the user's own
+    assert chosen.refuse("4001")
+    assert not chosen.refuse("4001")
+    assert given.with_options(instead=chosen.instead())[-2:] == ["-R0:c:3", "host"]
+    assert chosen.learn([(4006, "c:3")]) == [(4000, "a:1"), (4006, "c:3")]
+
+
+def test_without_such_a_forward_nothing_is_replaced() -> None:
+    chosen = identity.Chosen(line("-N", "-L", "0:a:1", "-R", "1:a:1", "host"))
+    assert chosen.learn([(4000, "a:1")]) == [(4000, "a:1")]
+    assert chosen.instead() == {}
+
+
+def test_a_tunnel_device_is_asked_for_by_letter_or_file() -> None:
+    assert identity.wants_device(line("-w", "0", "h"), None)
+    assert not identity.wants_device(line("h"), None)
+    assert identity.wants_device(line("h"), {"tunnel": ["point-to-point"]})
+    assert not identity.wants_device(line("h"), {"tunnel": ["false"]})
+    assert not identity.wants_device(line("h"), {"user": ["x"]})

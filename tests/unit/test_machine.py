@@ -33,6 +33,7 @@ from pykeepssh.machine import (
     Action,
     Arm,
     DelayElapsed,
+    Deserted,
     Disarm,
     Event,
     Exited,
@@ -144,6 +145,7 @@ SAMPLES: dict[type, Event] = {
     RetryRequested: RetryRequested(),
     PathOpened: PathOpened(),
     LinkFoundDead: LinkFoundDead("local address 10.0.0.1 is gone"),
+    Deserted: Deserted(),
     StopRequested: StopRequested(15),
 }
 LINKS = {
@@ -183,6 +185,7 @@ NEXT = {
     (RESTARTING, LifetimeElapsed): STOPPING,
     (STOPPING, Exited): ENDED,
     (STOPPING, KillElapsed): STOPPING,
+    **{(state, Deserted): state for state in STATES if state != ENDED},
 }
 
 
@@ -281,13 +284,28 @@ HISTORIES: dict[str, tuple[Rules, list[Run], list[float | None]]] = {
         [5.0] * 5,
     ),
     "denied at the first start": (rules(), [(NOT_ACCEPTED, FAILED, None)], [None]),
-    "denied later: three times at the slowest pace": (
+    "denied later: three times at the slowest pace, then rarely": (
         rules(),
+        [(IN_SESSION, FAILED, 60.0)] + [(NOT_ACCEPTED, FAILED, None)] * 5,
+        [0.0, 30.0, 30.0, 30.0, 600.0, 600.0],
+    ),
+    "the same where somebody watches": (
+        rules(attended=True),
         [(IN_SESSION, FAILED, 60.0)] + [(NOT_ACCEPTED, FAILED, None)] * 4,
         [0.0, 30.0, 30.0, 30.0, None],
     ),
-    "a changed host key ends at once": (
+    "a changed host key: rarely": (
         rules(),
+        [(IN_SESSION, FAILED, 60.0), (WRONG_HOST, FAILED, None), (IN_SESSION, FAILED, 60.0)],
+        [0.0, 600.0, 0.0],
+    ),
+    "a changed host key ends at once where somebody watches": (
+        rules(attended=True),
+        [(IN_SESSION, FAILED, 60.0), (WRONG_HOST, FAILED, None)],
+        [0.0, None],
+    ),
+    "what only people can mend counts for the limit": (
+        rules(maxstart=2),
         [(IN_SESSION, FAILED, 60.0), (WRONG_HOST, FAILED, None)],
         [0.0, None],
     ),
@@ -593,6 +611,14 @@ UPS = {
     "a tunnel with some": (seen(phase=SESSION, remote_up=1), TUNNEL, 2, False),
     "a tunnel with all": (seen(phase=SESSION, remote_up=2), TUNNEL, 2, True),
     "a tunnel that does without": (seen(phase=SESSION, remote_up=1, remote_refused=["80"]), TUNNEL, 2, True),
+    "a tunnel without its device, before its forwards": (
+        seen(phase=SESSION, remote_refused=["-w"]),
+        TUNNEL,
+        1,
+        False,
+    ),
+    "a tunnel some of whose replies are due": (seen(phase=SESSION, replies=False), TUNNEL, 0, False),
+    "a tunnel with every reply": (seen(phase=SESSION, replies=True), TUNNEL, 0, True),
     "forwards without a session": (seen(phase=CONNECTED, remote_up=1), TUNNEL, 1, False),
 }
 
@@ -601,6 +627,12 @@ UPS = {
 def test_up_is(name: str) -> None:
     found, kind, forwards, expected = UPS[name]
     assert has_gone_up(found, kind, forwards) == expected
+
+
+def test_a_tunnel_device_is_waited_for() -> None:
+    for answered in (False, True):
+        found = seen(phase=SESSION, device_answered=answered)
+        assert has_gone_up(found, TUNNEL, 0, device=True) == answered
 
 
 # -- any history -------------------------------------------------------------------------------------
@@ -767,6 +799,33 @@ class Life(RuleBasedStateMachine):
 
 TestLife = Life.TestCase
 TestLife.settings = settings(max_examples=150, stateful_step_count=25, deadline=None)
+
+
+def test_what_only_a_person_can_mend_is_told_as_that() -> None:
+    link, _ = after(SessionReached(0.0), WentUp(), exited(60.0))
+    link, actions = step(link, exited(70.0, found=WRONG_HOST))
+    (report,) = (action.report for action in actions if isinstance(action, Tell))
+    assert (report.event, report.by_people, report.delay_s) == (RETRY, True, 600.0)
+    assert step(link, RetryRequested())[0].state == STARTING  # the network changed, or SIGUSR1
+
+
+def test_a_tunnel_that_went_to_the_background_is_watched_no_more() -> None:
+    link, _ = after(SessionReached(0.0), WentUp(), Deserted(), exited(60.0), attended=True)
+    link, actions = step(link, exited(70.0, found=WRONG_HOST))
+    assert link.state == WAITING
+    assert finish(actions) is None
+
+
+def test_what_is_missing_and_what_the_server_chose_is_told_with_up() -> None:
+    _, actions = after(SessionReached(0.0), WentUp("no port", ((4000, "h:22"),)))
+    (report,) = (action.report for action in actions if isinstance(action, Tell))
+    assert (report.reason, report.allocated) == ("no port", ((4000, "h:22"),))
+
+
+def test_a_port_that_was_asked_for_again_and_refused_costs_no_wait() -> None:
+    for ours, state in ((False, WAITING), (True, STARTING)):
+        link, _ = after(SessionReached(0.0), exited(60.0), SessionReached(61.0))
+        assert step(link, exited(61.0, found=PORT_REFUSED)._replace(our_port=ours))[0].state == state
 
 
 @given(st.lists(st.sampled_from(list(SAMPLES.values())), max_size=30))

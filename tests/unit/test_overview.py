@@ -41,6 +41,7 @@ RECORD: dict[str, Any] = {
     "starts": 3,
     "reason": "Connection refused",
     "next": None,
+    "allocated": [],
     "forwards": ["R2222 [localhost]:22"],
     "logfile": "",
 }
@@ -75,6 +76,11 @@ def test_a_link_that_is_up() -> None:
         ({"forwards": ["L80:h:80"]}, "forwards", "-L 80:h:80"),
         ({"forwards": ["L/a /b"]}, "forwards", "-L /a:/b"),
         ({"forwards": ["", "R"]}, "forwards", "- , -R "),
+        (
+            {"forwards": ["R0 [h]:22"], "allocated": [{"port": 4000, "to": "h:22"}, "\x1b"]},
+            "forwards",
+            "-R 0:h:22, port 4000 for h:22",
+        ),
     ],
 )
 def test_a_column_in_words(change: dict[str, Any], column: str, expected: str) -> None:
@@ -99,6 +105,7 @@ def test_what_is_exported_is_what_the_manual_promises() -> None:
         "reason": "Connection refused",
         "next": None,
         "forwards": ["R2222 [localhost]:22"],
+        "allocated": [],
         "pid": 17,
         "ssh_pid": None,
         "logfile": "",

@@ -27,6 +27,8 @@ from pykeepssh.policy import (
     FLAT,
     HEALTHY_S,
     PORT_HELD_S,
+    RARE,
+    RARE_S,
     RESTART,
     RETRY,
     SLOW,
@@ -85,7 +87,14 @@ ENDINGS: dict[str, tuple[str, Exit, Evidence, str]] = {
     "status 3": (COMMAND, Exit(3), seen(phase=SESSION, command_ended=True), FINISHED),
     "status 255 of the remote command": (SHELL, FAILED, seen(phase=SESSION, command_ended=True), FINISHED),
     "a status that no log explains": (SHELL, Exit(3), seen(phase=SESSION), FINISHED),
-    "a status before a session": (TUNNEL, Exit(3), seen(phase=CONNECTED), FINISHED),
+    "a status before a session": (SHELL, Exit(3), seen(phase=CONNECTED), FINISHED),
+    "a tunnel with a status that is none of ssh's": (
+        TUNNEL,
+        Exit(127),
+        seen(),
+        REFUSED_SETUP,
+    ),
+    "a tunnel that ends well before it began": (TUNNEL, Exit(0), seen(phase=CONNECTED), REFUSED_SETUP),
     "exit status received, then killed": (
         SHELL,
         Exit(signal=9),
@@ -168,7 +177,7 @@ WITHOUT_LOG: dict[str, tuple[str, Exit, float | None, str]] = {
     "a tunnel that fails at once": (TUNNEL, FAILED, None, UNREACHABLE),
     "a tunnel that fails soon": (TUNNEL, FAILED, 9.9, UNREACHABLE),
     "a tunnel that fails late": (TUNNEL, FAILED, 10.0, LOST),
-    "a tunnel with a status of its own": (TUNNEL, Exit(2), None, FINISHED),
+    "a tunnel with a status of its own": (TUNNEL, Exit(2), None, REFUSED_SETUP),
 }
 
 
@@ -226,6 +235,24 @@ def test_what_follows_for_a_tunnel(result: str, column: int) -> None:
 
 
 @pytest.mark.parametrize("result", OUTCOMES)
+@pytest.mark.parametrize("attended", [False, True])
+@pytest.mark.parametrize("denials", [0, 3, 4, 100])
+def test_a_tunnel_that_stood_and_nobody_watches_never_gives_up(
+    result: str, attended: bool, denials: int
+) -> None:
+    history = LATER._replace(denials=denials)
+    found = policy.verdict(result, FAILED, seen(phase=CONNECTED), rules(attended=attended), history)
+    expected = DESIGN[result][2]
+    if result == DENIED and denials > DENIALS:
+        expected = END
+    if expected == END and result not in (FINISHED, LEFT) and not attended:
+        expected = RARE
+    assert found == expected
+    shell = policy.verdict(result, FAILED, seen(phase=CONNECTED), rules(SHELL, attended=attended), history)
+    assert shell != RARE
+
+
+@pytest.mark.parametrize("result", OUTCOMES)
 @pytest.mark.parametrize("first_start", ["retry", "fail"])
 @pytest.mark.parametrize("column", [0, 1, 2])
 def test_the_user_decides_about_the_first_start(result: str, first_start: str, column: int) -> None:
@@ -255,6 +282,24 @@ def test_a_signal_that_asks_ends_all_but_a_tunnel(kind: str, signum: int) -> Non
     assert policy.verdict(LOST, FAILED, told, rules(kind), LATER) == expected
     silent = seen(phase=SESSION)
     assert policy.verdict(LOST, Exit(signal=signum), silent, rules(kind), LATER) == expected
+
+
+ASKED = {
+    "a signal": (Exit(signal=15), seen(), SHELL, True),
+    "a signal that does not ask": (Exit(signal=9), seen(phase=SESSION), TUNNEL, False),
+    "its log says so": (FAILED, seen(phase=SESSION, killed_by=1), SHELL, True),
+    "a tunnel that ends well": (Exit(0), seen(phase=SESSION), TUNNEL, True),
+    "a tunnel that ends well, no log": (Exit(0), None, TUNNEL, True),
+    "a tunnel through a master": (Exit(0), seen(phase=SESSION, shared=True), TUNNEL, False),
+    "a shell that ends well": (Exit(0), None, SHELL, False),
+    "a lost link": (FAILED, seen(phase=SESSION), TUNNEL, False),
+}
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_whether_somebody_asked_ssh_to_end(name: str) -> None:
+    ended, found, kind, expected = ASKED[name]
+    assert bool(policy.asked_to_end(ended, found, kind)) == expected
 
 
 @pytest.mark.parametrize("kind", [SHELL, ATTACH, TUNNEL])
@@ -299,7 +344,7 @@ DECISIONS: dict[str, tuple[str, History, bool, float | None]] = {
     "flat": (FLAT, LATER._replace(failures=9), False, 5.0),
     "denied once": (SLOW, LATER._replace(denials=1), False, 30.0),
     "denied three times": (SLOW, LATER._replace(denials=3), False, 30.0),
-    "denied a fourth time": (SLOW, LATER._replace(denials=4), False, None),
+    "for people to mend": (RARE, LATER._replace(denials=4), False, 600.0),
 }
 
 
@@ -309,7 +354,7 @@ def test_when_it_starts_again(name: str) -> None:
     assert policy.decide(entry, rules(), history, at_once, 0.5) == Decision(delay_s)
 
 
-@pytest.mark.parametrize("entry", [RESTART, RETRY, FLAT, SLOW])
+@pytest.mark.parametrize("entry", [RESTART, RETRY, FLAT, SLOW, RARE])
 def test_the_number_of_starts_is_limited(entry: str) -> None:
     limited = rules(maxstart=5)
     for starts, over in ((4, False), (5, True), (6, True)):
@@ -320,7 +365,6 @@ def test_the_number_of_starts_is_limited(entry: str) -> None:
 
 def test_an_end_is_not_the_limits_doing() -> None:
     assert policy.decide(END, rules(maxstart=1), LATER, False, 0.5) == Decision(None)
-    assert policy.decide(SLOW, rules(maxstart=1), LATER._replace(denials=4), False, 0.5) == Decision(None)
 
 
 def test_a_short_backoff_shortens_the_flat_pace() -> None:
@@ -328,8 +372,14 @@ def test_a_short_backoff_shortens_the_flat_pace() -> None:
     assert PORT_HELD_S == 5.0
 
 
+def test_a_short_backoff_does_not_hurry_people_and_a_long_one_counts() -> None:
+    assert policy.decide(RARE, rules(backoff_max_s=2.0), LATER, False, 0.5) == Decision(RARE_S)
+    assert policy.decide(RARE, rules(backoff_max_s=3600.0), LATER, False, 0.5) == Decision(3600.0)
+    assert RARE_S == 600.0
+
+
 @given(
-    st.sampled_from([RESTART, RETRY, FLAT, SLOW, END]),
+    st.sampled_from([RESTART, RETRY, FLAT, SLOW, END]),  # of RARE people decide
     st.integers(0, 2000),
     st.integers(0, 9),
     st.booleans(),
@@ -386,12 +436,14 @@ def test_a_run_teaches(name: str) -> None:
 
 
 def test_three_denials_are_waited_for() -> None:
-    history = History(1, 1)
-    pace = []
-    for _ in range(5):
-        history, at_once = policy.learnt(history, DENIED, None)
-        pace.append(policy.decide(SLOW, rules(), history, at_once, 0.5).delay_s)
-    assert pace == [30.0, 30.0, 30.0, None, None]
+    for attended, after in ((True, None), (False, 600.0)):
+        history, pace = History(1, 1), []
+        for _ in range(5):
+            history, at_once = policy.learnt(history, DENIED, None)
+            found, who = seen(phase=CONNECTED), rules(attended=attended)
+            entry = policy.verdict(DENIED, FAILED, found, who, history)
+            pace.append(policy.decide(entry, who, history, at_once, 0.5).delay_s)
+        assert pace == [30.0, 30.0, 30.0, after, after]
     assert DENIALS == 3
 
 

@@ -47,6 +47,13 @@ def test_a_field_of_another_type_makes_it_none(field: str, value: object) -> Non
     assert record.unpack(json.dumps({**RECORD, field: value}).encode()) is None
 
 
+def test_a_record_of_an_older_kssh_that_still_runs_is_read() -> None:
+    older = {field: value for field, value in RECORD.items() if field != "allocated"}
+    found = record.unpack(json.dumps({**older, "version": record.VERSION}).encode())
+    assert found is not None
+    assert found["allocated"] == []
+
+
 @given(st.binary())
 def test_no_bytes_are_too_odd(data: bytes) -> None:
     assert record.unpack(data) is None or json.loads(data)

@@ -124,10 +124,64 @@ REASONS: dict[str, tuple[str, Exit, Evidence | None, bool, str]] = {
         FAILED,
         seen(error="u@h: Permission denied (publickey).", cause=evidence.DENIED),
         False,
-        "u@h: Permission denied (publickey).",
+        "u@h: Permission denied (publickey)",
+    ),
+    "denied, and ssh knows why": (
+        DENIED,
+        FAILED,
+        seen(
+            error="u@h: Permission denied (publickey).", remarks=["Permissions 0644 for '/k' are too open."]
+        ),
+        False,
+        "Permissions 0644 for '/k' are too open; u@h: Permission denied (publickey)",
     ),
     "denied, nothing said": (DENIED, FAILED, seen(), False, "authentication failed"),
     "host key": (HOST_KEY, FAILED, seen(error="Host key …"), False, "host key verification failed"),
+    "host key, and ssh knows why": (
+        HOST_KEY,
+        FAILED,
+        seen(remarks=["No ED25519 host key is known for h and you have requested strict checking."]),
+        False,
+        (
+            "host key verification failed; "
+            "No ED25519 host key is known for h and you have requested strict checking"
+        ),
+    ),
+    "a local address that is away": (
+        PORT_HELD_LOCAL,
+        FAILED,
+        seen(local_held=["80"], local_away="bind [10.0.0.9]:80: Cannot assign requested address"),
+        False,
+        "bind [10.0.0.9]:80: Cannot assign requested address",
+    ),
+    "a tunnel device": (
+        PORT_HELD_REMOTE,
+        FAILED,
+        seen(remote_refused=["-w"]),
+        True,
+        "the server refused a tunnel device (-w); an old session may still hold it",
+    ),
+    "any port": (
+        PORT_HELD_REMOTE,
+        FAILED,
+        seen(remote_refused=["0"]),
+        True,
+        "the server refused to listen on a port; an old session may still hold it",
+    ),
+    "a jump host that says nothing": (
+        UNREACHABLE,
+        FAILED,
+        seen(error="Connection closed by UNKNOWN port 65535"),
+        False,
+        "the ProxyCommand or jump host gave up without a word",
+    ),
+    "a privileged port": (
+        REFUSED_SETUP,
+        FAILED,
+        seen(remarks=["bind [::]:80: Permission denied"], error="Could not request local forwarding."),
+        False,
+        "bind [::]:80: Permission denied; Could not request local forwarding",
+    ),
     "closed by the server": (LOST, FAILED, seen(), True, "the connection was closed"),
     "reset in a session": (
         LOST,
@@ -167,6 +221,20 @@ REASONS: dict[str, tuple[str, Exit, Evidence | None, bool, str]] = {
         False,
         "it refused its command line or configuration",
     ),
+    "nothing in the log": (
+        REFUSED_SETUP,
+        FAILED,
+        seen(spoke=False, printed=["command-line: line 0: Bad configuration option: foo\x1b"]),
+        False,
+        "command-line: line 0: Bad configuration option: foo\\033",
+    ),
+    "no ssh at all": (
+        REFUSED_SETUP,
+        Exit(127),
+        seen(spoke=False, printed=["libcrypto.so.3: cannot open shared object file"]),
+        False,
+        "libcrypto.so.3: cannot open shared object file; ssh ended with status 127",
+    ),
     "the remote command ended": (FINISHED, Exit(3), seen(command_ended=True), True, ""),
     "a status that nothing explains": (FINISHED, Exit(3), seen(), False, "ssh ended with status 3"),
     "finished, no log": (FINISHED, Exit(3), None, True, "ssh ended with status 3"),
@@ -189,6 +257,24 @@ LINES: dict[str, tuple[Report, str, str]] = {
         Report(UP, start=3, delay_s=4.2),
         TUNNEL,
         "tunnel is up again after 4.2 s (start 3)",
+    ),
+    "a tunnel is up that lacks something": (
+        Report(UP, "", "the server refused to listen on port 80", 1),
+        TUNNEL,
+        "tunnel is up, but the server refused to listen on port 80",
+    ),
+    "the server chose a port": (
+        Report(UP, start=3, delay_s=4.2, allocated=((4000, "localhost:22"), (4001, "/s\n"))),
+        TUNNEL,
+        (
+            "tunnel is up again after 4.2 s (start 3); port 4000 of the server leads to localhost:22, "
+            "port 4001 of the server leads to /s\\012"
+        ),
+    ),
+    "for people to mend": (
+        Report(RETRY, HOST_KEY, "why", 5, 600.0, by_people=True),
+        TUNNEL,
+        "HOST KEY CHANGED OR UNKNOWN, not connecting (why); only a person can mend that; retry 5 in 10 min",
     ),
     "down": (Report(DOWN, LOST, "why", 1, None, 8000.0), TUNNEL, "link lost after 2h13m (why)"),
     "a retry": (
@@ -340,8 +426,37 @@ LEVELS = {
 
 @pytest.mark.parametrize(("event", "result", "start", "limit"), LEVELS)
 def test_how_loud_a_report_is(event: str, result: str, start: int, limit: bool) -> None:
-    report = Report(event, result, "why", start, limit=limit)
+    report = Report(event, result, "" if event == UP else "why", start, limit=limit)
     assert (wording.level(report, True), wording.level(report, False)) == LEVELS[event, result, start, limit]
+
+
+def test_what_is_missing_and_what_people_must_mend_is_loud() -> None:
+    for report in (Report(UP, "", "a port is missing", 1), Report(RETRY, DENIED, "no", 2, by_people=True)):
+        assert wording.level(report, True) == wording.level(report, False) == "ERROR"
+
+
+MISSING = {
+    "nothing": (seen(local_up=["80"]), ""),
+    "a remote port, told twice": (
+        seen(remote_refused=["80", "80"]),
+        "the server refused to listen on port 80",
+    ),
+    "a device": (seen(remote_refused=["-w"]), "the server refused a tunnel device (-w)"),
+    "one address family": (
+        seen(local_up=["80"], local_held=["80"]),
+        "port 80 is in use here for one address family",
+    ),
+    "a local port and more": (
+        seen(local_held=["80", "80"], remote_refused=["/s", "0"]),
+        "the server refused to listen on /s; the server refused to listen on a port; port 80 is in use here",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MISSING)
+def test_what_is_missing_is_named(name: str) -> None:
+    found, expected = MISSING[name]
+    assert wording.missing(found) == expected
 
 
 def test_a_hook_learns_the_facts() -> None:
@@ -352,5 +467,8 @@ def test_a_hook_learns_the_facts() -> None:
         "KSSH_START": "2",
         "KSSH_DELAY": "4.000",
         "KSSH_SESSION": "",
+        "KSSH_ALLOCATED": "",
     }
+    up = Report(UP, start=1, allocated=((4000, "h:22"), (4001, "/s")))
+    assert wording.hook_facts(up)["KSSH_ALLOCATED"] == "4000 4001"
     assert wording.hook_facts(Report(RETRY, delay_s=math.inf))["KSSH_DELAY"] == ""
