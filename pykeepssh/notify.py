@@ -5,6 +5,7 @@ Knows descriptors, files and syslog.  Must not know when something is worth sayi
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import stat
@@ -15,6 +16,7 @@ from collections.abc import Callable, Mapping
 from . import files
 from .errors import BadValue, printable
 from .settings import LOG_LEVELS
+from .sink import Sink, Syslog
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,14 +52,15 @@ class Log:
         """
         self._level = LEVELS[level]
         self._on_terminal = on_terminal
-        self._file: int | None = None
+        self._file: Sink | None = None
+        self._stderr: Sink | None = None
+        self._syslog = Syslog("kssh", syslog.LOG_DAEMON)
         self.path = ""
-        self._syslog = False
         self.detached = False
         if path:
             try:
                 self.path = os.path.abspath(path)  # -f changes the directory
-                self._file = open_log(path)
+                self._file = Sink(open_log(path), lambda dropped: _stamped(_lost(dropped)), ours=True)
             except OSError as error:
                 raise BadValue("KSSH_LOGFILE", path, f"a file to append to ({error.strerror})") from error
 
@@ -72,63 +75,99 @@ class Log:
             self._on_terminal(text)
         if self._file is not None:
             self._follow(self._file)
-            stamp = time.strftime("%Y-%m-%dT%H:%M:%S%z")
-            _write(self._file, f"{stamp} kssh[{os.getpid()}]: {text}\n")
+            self._file.write(_stamped(text))
         elif self._on_terminal is None or self.detached:
             if self.detached or not can_be_read(2):
-                self._to_syslog(level, text)
+                self._syslog.write(_SYSLOG_PRIORITIES[level], text)
             else:
-                _write(2, f"kssh: {text}\n")
+                self.stderr.write(_line(text))
 
     def quote(self, text: str) -> None:
         """Write a line of ssh's own."""
         self.write(VERBOSE, text)
 
-    def _follow(self, present: int) -> None:
+    def complain(self, text: str) -> None:
+        """Write a line to standard error, whatever the level."""
+        self.stderr.write(_line(text))
+
+    @property
+    def stderr(self) -> Sink:
+        """Standard error, for lines of ssh's too."""
+        if self._stderr is None:
+            self._stderr = Sink(2, lambda dropped: _line(_lost(dropped)))
+        return self._stderr
+
+    def sinks(self) -> list[Sink]:
+        """Return what may be waiting for room."""
+        return [sink for sink in (self._file, self._stderr) if sink is not None]
+
+    def detach(self) -> None:
+        """Leave the caller's standard error."""
+        self.detached = True
+        stderr, self._stderr = self._stderr, None
+        if stderr is not None:
+            stderr.close()
+
+    def _follow(self, present: Sink) -> None:
         """Open the file anew if it was renamed or removed, as logrotate(8) does; else stay with it."""
         # Descriptors have names there, and may mean something else by now.
         if self.path.startswith(("/dev/", "/proc/")):
             return
         try:
             there = os.stat(self.path)
-            if os.path.samestat(there, os.fstat(present)) or not stat.S_ISREG(there.st_mode):
+            if os.path.samestat(there, os.fstat(present.fd)) or not stat.S_ISREG(there.st_mode):
                 return
         except FileNotFoundError:
             pass
         except OSError:
             return
         try:
-            self._file = open_log(self.path)
+            present.move(open_log(self.path))
         except OSError:
             return  # the old one is better than none
-        os.close(present)
-
-    def _to_syslog(self, level: int, text: str) -> None:
-        if not self._syslog:
-            syslog.openlog("kssh", syslog.LOG_PID, syslog.LOG_DAEMON)
-            self._syslog = True
-        syslog.syslog(_SYSLOG_PRIORITIES[level], text)
 
     def close(self) -> None:
-        """Close the file and syslog."""
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
-        if self._syslog:
-            syslog.closelog()
+        """Close the file, standard error and syslog."""
+        for sink in self.sinks():
+            sink.close()
+        self._file = self._stderr = None
+        self._syslog.close()
+
+
+def _line(text: str) -> bytes:
+    return f"kssh: {text}\n".encode("utf-8", "backslashreplace")
+
+
+def _stamped(text: str) -> bytes:
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+    return f"{stamp} kssh[{os.getpid()}]: {text}\n".encode("utf-8", "backslashreplace")
+
+
+def _lost(dropped: int) -> str:
+    return f"{dropped} lines were lost here: nobody read them"
+
+
+def complain(text: str) -> None:
+    """Write one line of ours to standard error, which may be closed, or full and read by nobody."""
+    sink = Sink(2, lambda dropped: b"")
+    sink.write(_line(text))
+    sink.close()
 
 
 def open_log(path: str) -> int:
-    """Open a log file to append to, private if it is new, as log.c does.  Raises OSError."""
+    """Open a log file to append to, private if it is new, as log.c does.  Raises OSError.
+
+    A FIFO that nobody has opened to read is no reason to wait: it is opened to read as well, as
+    syslog daemons do it.
+    """
+    flags = os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
     with files.exact_modes():
-        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOCTTY, 0o600)
-
-
-def _write(fd: int, text: str) -> None:
-    try:
-        os.write(fd, text.encode("utf-8", "backslashreplace"))
-    except OSError:
-        pass  # a full disk or a reader that left must not cost the link
+        try:
+            return os.open(path, flags | os.O_WRONLY, 0o600)
+        except OSError as error:
+            if error.errno != errno.ENXIO or not stat.S_ISFIFO(os.stat(path).st_mode):
+                raise
+            return os.open(path, flags | os.O_RDWR, 0o600)
 
 
 def can_be_read(fd: int) -> bool:
@@ -140,23 +179,32 @@ def can_be_read(fd: int) -> bool:
 
 
 class SshLines:
-    """Where the user wanted ssh's own log lines: their -E file or -y, in ssh's place."""
+    """Where the user wanted ssh's own log lines: their -E file or -y, in ssh's place.
+
+    sink  the file, which may be waiting for room, or None
+    """
 
     def __init__(self, path: str | None) -> None:
         """Open the user's -E file, or syslog for None.  Raises OSError."""
-        self._fd = None if path is None else open_log(path)
+        self.sink = None if path is None else Sink(open_log(path), _line_lost, ours=True)
+        self._syslog = Syslog("ssh", syslog.LOG_USER)
 
     def write(self, line: bytes) -> None:
         """Write one line as ssh would have."""
-        if self._fd is None:
-            syslog.openlog("ssh", syslog.LOG_PID, syslog.LOG_USER)
-            syslog.syslog(syslog.LOG_INFO, printable(os.fsdecode(line)))
-            syslog.closelog()
-            return
-        try:
-            os.write(self._fd, line + b"\r\n")
-        except OSError:
-            pass
+        if self.sink is None:
+            self._syslog.write(syslog.LOG_INFO, printable(os.fsdecode(line)))
+        else:
+            self.sink.write(line + b"\r\n")
+
+    def close(self) -> None:
+        """Close the file, or syslog."""
+        if self.sink is not None:
+            self.sink.close()
+        self._syslog.close()
+
+
+def _line_lost(dropped: int) -> bytes:
+    return f"kssh: {_lost(dropped)}\r\n".encode()
 
 
 class Hook:

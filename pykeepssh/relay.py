@@ -490,8 +490,7 @@ class Relay:
                     self._empty_pipe(run)
                 self.show(line + _LINE_END)
         else:
-            with contextlib.suppress(OSError):
-                os.write(2, line + _LINE_END)
+            self._log.stderr.write(line + _LINE_END)
 
     def begin_session(self, run: Run) -> None:
         """ssh's session begins: take what it said before, such as a banner, and give it what was typed ahead.
@@ -693,8 +692,7 @@ class Relay:
                 self._quote(line)
             else:
                 text = printable(os.fsdecode(line))
-                with contextlib.suppress(OSError):
-                    os.write(2, f"{text}\n".encode("utf-8", "backslashreplace"))
+                self._log.stderr.write(f"{text}\n".encode("utf-8", "backslashreplace"))
 
     def _quote(self, line: bytes) -> None:
         self._log.quote(f"{self._host}: ssh: {printable(os.fsdecode(line))}")

@@ -40,7 +40,7 @@ from .console import Console
 from .errors import STATUS, KsshError, printable
 from .evidence import AUTHENTICATED, CONNECTED, CONNECTING, LEVELS, SESSION, Evidence
 from .kinds import ATTACH, COMMAND, SHELL, STREAM, TUNNEL
-from .loop import READ, Loop
+from .loop import READ, WRITE, Loop
 from .outcomes import DOWN, GAVE_UP, LOST, RETRY, UNREACHABLE, UNRESOLVED, UP, Exit, Report
 from .plan import Plan, Standing
 from .policy import HEALTHY_S, Rules
@@ -102,15 +102,15 @@ def keep(
     except KsshError as error:
         if supervisor is not None:
             supervisor.close()  # first: it gives the terminal back
-        program.complain(str(error))
+        notify.complain(str(error))
     except Exception as error:  # noqa: BLE001 - the terminal is given back whatever happened
         if supervisor is not None:
             supervisor.close()
-        program.complain(f"internal error: {type(error).__name__}: {printable(str(error))}")
+        notify.complain(f"internal error: {type(error).__name__}: {printable(str(error))}")
         if settings.loglevel == "DEBUG":
             import traceback  # 5 ms and 1 MB, only for a fault of ours
 
-            traceback.print_exc()
+            notify.complain(traceback.format_exc())
     finally:
         if supervisor is not None:
             supervisor.close()
@@ -214,8 +214,15 @@ class Supervisor:
         self._dispatch(machine.Started(float(self._settings.maxlifetime_s)))
         while self._finish is None or (self._relay.has_output and not self._abandoned):
             self._relay.watch()
+            self._watch_sinks()
             self._loop.turn()
         return self._finish
+
+    def _watch_sinks(self) -> None:
+        """Write what nobody has read in time as soon as there is room."""
+        lines = self._relay.ssh_lines
+        for sink in [*self._log.sinks(), *([lines.sink] if lines is not None and lines.sink else [])]:
+            self._loop.watch(sink.fd, WRITE if sink.is_waiting else 0, sink.drain)
 
     def close(self) -> None:
         """Leave nothing behind; may be called twice."""
@@ -227,6 +234,8 @@ class Supervisor:
         self._place.leave()
         self._hook.disown()
         self._log.close()
+        if self._relay.ssh_lines is not None:
+            self._relay.ssh_lines.close()
         self._lookout.close()
         self._loop.close()
 
@@ -366,7 +375,7 @@ class Supervisor:
         if screen is not None and screen.terminal.raw and not prompts_only:
             screen.line(f"kssh: {text}")
         else:
-            program.complain(text)
+            self._log.complain(text)
 
     def _leave_terminal(self) -> None:
         """From now on nobody is there to answer a prompt."""
@@ -686,7 +695,9 @@ class Supervisor:
     def _go_to_background(self) -> None:
         assert self._back is not None
         self._relay.give_back()
-        self._log.detached = True
+        for sink in self._log.sinks():
+            self._loop.forget(sink.fd)
+        self._log.detach()
         self._leave_terminal()
         if self._back.front is not None:
             self._loop.forget(self._back.front)

@@ -9,6 +9,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import select
 import signal
 import struct
 import sys
@@ -21,6 +22,8 @@ from .flow import Flow
 WINSIZE = b"\0" * 8  # struct winsize: rows, columns, x pixels, y pixels (ioctl_tty(2))
 _MOVING = (b"[?1049l", b"[?1047l", b"[?47l", b"[?6l")  # what moves the cursor when modes are taken back
 _ALTERNATE_SCREENS = _MOVING[:3]
+# What waits for a terminal that was stopped (Ctrl-S); the countdown alone adds 80 bytes a second.
+_MOST_BYTES = 1 << 20
 _UNTITLED = ("ansi", "cons", "linux", "vt")  # terminals without a title: some would show it as text
 GREEN, YELLOW = "32", "33"  # SGR parameters (ECMA-48)
 _IFLAG, _OFLAG, _CFLAG, _LFLAG, _ISPEED, _OSPEED, _CC = range(7)
@@ -82,6 +85,8 @@ class Terminal:
 
     def write(self, data: memoryview) -> int:
         """Show bytes; return how many it took.  Raises OSError."""
+        if self.blocking and not _has_room(self.fd_out):
+            raise BlockingIOError
         return os.write(self.fd_out, data)
 
     def size(self) -> bytes:
@@ -182,6 +187,12 @@ class Terminal:
         self._opened = []
 
 
+def _has_room(fd: int) -> bool:
+    poll = select.poll()
+    poll.register(fd, select.POLLOUT)
+    return bool(poll.poll(0))
+
+
 class Screen:
     """What the person sees: ssh's bytes, kssh's lines between them, and one status line in place.
 
@@ -198,6 +209,7 @@ class Screen:
         self._line_start = True
         self._status = False
         self._titled = False
+        self._missed = 0
 
     def relay(self, data: bytes) -> None:
         """Show bytes of ssh's, untouched."""
@@ -206,8 +218,14 @@ class Screen:
         self._put(data)
 
     def line(self, text: str, good: bool = False) -> None:
-        """Show one whole line of kssh's own."""
+        """Show one whole line of kssh's own; one that the terminal does not take for long is counted."""
+        if self._is_stuck:
+            self._missed += 1
+            return
         self.clear_status()
+        if self._missed:
+            missed, self._missed = self._missed, 0
+            self.line(f"kssh: {missed} lines were not shown")
         start = b"" if self._line_start else b"\r\n"
         self._put(start + self._coloured(text, GREEN if good else "") + b"\r\n")
 
@@ -219,6 +237,8 @@ class Screen:
         if self.is_dumb:
             self.line(text)
             return
+        if self._is_stuck:
+            return  # the next one says more
         start = b"\r" if self._line_start or self._status else b"\r\n"
         self._put(start + b"\x1b[K" + self._coloured(text, YELLOW) + b"\r", line_start=True)
         self._status = True
@@ -234,6 +254,8 @@ class Screen:
     def title(self, text: str) -> None:
         """Show a text in the window's title, where it disturbs nothing; "" puts the old one back."""
         if self.is_dumb or self._term.startswith(_UNTITLED):
+            return
+        if text and self._is_stuck:
             return
         if text and not self._modes.is_inside:
             push = b"" if self._titled else b"\x1b[22;2t"
@@ -259,6 +281,10 @@ class Screen:
     def bell(self) -> None:
         """Ring once."""
         self._put(b"\a", self._line_start)
+
+    @property
+    def _is_stuck(self) -> bool:
+        return len(self.flow) > _MOST_BYTES
 
     @property
     def has_status(self) -> bool:

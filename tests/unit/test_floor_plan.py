@@ -29,7 +29,7 @@ FLOORS = (
     ),
     ("plan", "policy", "wording", "identity", "person", "probeplan", "history"),
     ("machine", "overview"),
-    ("files",),
+    ("files", "sink"),
     (
         "program",
         "effective",
