@@ -130,6 +130,20 @@ def test_a_terminal_that_was_stopped_holds_no_tunnel_up(tmp_path: Path) -> None:
         termios.tcflow(terminal._slave, termios.TCOON)
 
 
+def test_a_terminal_that_was_stopped_holds_no_shell_up(tmp_path: Path) -> None:
+    fake = fake_ssh(tmp_path, f"[ $start = 1 ] && {{ {SESSION}read -r line <$here/go; {LOSE} }}\n{UP}")
+    os.mkfifo(fake.path.parent / "go")
+    with Terminal([program(), "host"], env=with_fake(fake, RESTART="attended")) as terminal:
+        started(fake)
+        termios.tcflow(terminal._slave, termios.TCOOFF)
+        (fake.path.parent / "go").write_text("\n")
+        ssh = started(fake, 2).pid
+        terminal.process.terminate()
+        assert terminal.process.wait(20) == -signal.SIGTERM
+        assert not alive(ssh)
+        termios.tcflow(terminal._slave, termios.TCOON)
+
+
 @pytest.mark.parametrize("reads", [True, False], ids=["never read", "without a reader"])
 @pytest.mark.parametrize("way", ["KSSH_LOGFILE", "-E"])
 def test_a_fifo_to_log_to_holds_nothing_up(tmp_path: Path, way: str, reads: bool) -> None:
@@ -137,6 +151,10 @@ def test_a_fifo_to_log_to_holds_nothing_up(tmp_path: Path, way: str, reads: bool
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK) if reads else -1
+    if reads:
+        writer = os.open(fifo, os.O_WRONLY)
+        fill(writer)
+        os.close(writer)
     variables = {"LOGFILE": fifo, "LOGLEVEL": "VERBOSE"} if way == "KSSH_LOGFILE" else {}
     words = ["-E", fifo] if way == "-E" else []
     with Kssh(["-N", *words, "host"], with_fake(fake, BACKOFF_MAX=1, **variables)) as kssh:
