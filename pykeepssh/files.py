@@ -137,6 +137,26 @@ def _own_home() -> str:
         return ""
 
 
+def why_doubtful(path: str) -> str:
+    """Return why what a path leads to may say what somebody else wants, now or later; "" if it may not.
+
+    It counts if it, each directory above it and each link on the way is ours or root's, and nobody else
+    may write to it.  Raises OSError.
+    """
+    for end in dict.fromkeys((os.path.abspath(path), os.path.realpath(path))):
+        here = end
+        while True:
+            found = os.lstat(here)
+            link = stat.S_ISLNK(found.st_mode)
+            why = _why_not_owner(here, found) if link else _why_not(here, found)
+            if why or here == os.path.dirname(here):
+                break
+            here = os.path.dirname(here)
+        if why:
+            return why
+    return ""
+
+
 def _check_own(path: str) -> None:
     found = os.lstat(path)
     if found.st_uid != os.geteuid():
@@ -154,10 +174,10 @@ def _why_not(path: str, found: os.stat_result) -> str:
 
 
 def _why_not_owner(path: str, found: os.stat_result) -> str:
-    return "" if _is_ours(found) else f"{printable(path)} belongs to {_owner(found)}"
+    return "" if is_ours(found) else f"{printable(path)} belongs to {_owner(found)}"
 
 
-def _is_ours(found: os.stat_result) -> bool:
+def is_ours(found: os.stat_result) -> bool:
     """Tell whether something belongs to us or to root.
 
     Root is whoever "/" belongs to, too: in a user namespace that is all that can be seen of root.
@@ -221,7 +241,7 @@ def open_own(path: str, flags: int, mode: int = 0o600) -> int:
         found = os.fstat(fd)
         if not stat.S_ISREG(found.st_mode):
             raise OSError(errno.EINVAL, "it is no regular file")
-        if not _is_ours(found):
+        if not is_ours(found):
             raise PermissionError(errno.EACCES, f"it belongs to {_owner(found)}")
         if _others_may_write(path, found):
             raise PermissionError(errno.EACCES, "others may write to it")

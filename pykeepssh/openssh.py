@@ -14,7 +14,7 @@ import shutil
 import stat
 import subprocess
 
-from . import sshconfig
+from . import files, sshconfig
 from .errors import KsshError, Unusable, printable
 
 TYPE_CHECKING = False
@@ -84,13 +84,20 @@ def read(path: str) -> bytes | None:
 
 
 def check_file(path: str) -> None:
-    """Raise KsshError if something else than a file is to be read: it could last for ever."""
+    """Raise KsshError if something is to be read that is no file, as it could last for ever.
+
+    As root also if it is somebody else's: ssh would do as root what it says ("Match exec").
+    """
     try:
         found = os.stat(path)
     except OSError as error:
         raise KsshError(f"{printable(path)}: {error.strerror}") from error
-    if not stat.S_ISREG(found.st_mode) and found.st_rdev != os.stat(os.devnull).st_rdev:
+    if found.st_rdev == os.stat(os.devnull).st_rdev and stat.S_ISCHR(found.st_mode):
+        return
+    if not stat.S_ISREG(found.st_mode):
         raise KsshError(f"{printable(path)}: not a regular file")
+    if os.geteuid() == 0 and (why := files.why_doubtful(path)):
+        raise KsshError(f"{why}: root does not act on that; run ksshctl as that user, or give it to root")
 
 
 def _expand(argument: bytes, folder: str) -> list[str]:
@@ -187,15 +194,21 @@ def _results(said: str) -> dict[tuple[str, int], bool]:
 
 
 def find_sshd(wanted: str | None) -> str | None:
-    """Return the path of sshd, None if there is none.  Raises Unusable if the wanted one cannot be run."""
+    """Return the path of sshd, None if there is none.  Raises Unusable if the wanted one cannot be run.
+
+    As root none is taken from PATH that somebody else could have put there: su(1) keeps the user's PATH.
+    """
     if wanted is not None:
         path = shutil.which(wanted)
         if path is None:
             raise Unusable(f"--sshd {printable(wanted)}: expected a program that can be run")
         return os.path.abspath(path)  # sshd insists on it
-    search = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin", "/sbin"])
-    path = shutil.which("sshd", path=search)
-    return None if path is None else os.path.abspath(path)
+    folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    for folder in (*folders, "/usr/sbin", "/usr/local/sbin", "/sbin"):
+        path = shutil.which("sshd", path=os.path.abspath(folder))
+        if path is not None and (os.geteuid() != 0 or not files.why_doubtful(path)):
+            return path
+    return None
 
 
 def sshd_refuses(program: str, config: str) -> str | None:

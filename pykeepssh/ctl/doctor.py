@@ -519,7 +519,7 @@ def _server(config: str | None, wanted: str | None, unseen: list[str]) -> list[F
             return found
         check = f"{shlex.quote(sshd)} -t -f {shlex.quote(path)}"
         return [*found, *_refused(why, path, check, [one for one in found if one.line])]
-    if config is None and sshserver.listener_for(path) is None:
+    if config is None and sshserver.listener_for(path, sshd) is None:
         unseen.append(f"{printable(path)}: no running sshd uses it")
         return found
     return [*found, *_server_values(openssh.sshd_values(sshd, path), settings, path, command)]

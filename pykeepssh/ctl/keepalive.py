@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Callable
 from typing import Any
 
-from .. import openssh, program, sshconfig, sshserver
+from .. import files, openssh, program, sshconfig, sshserver
 from ..configfile import ConfigFile, Refused, write_new
 from ..errors import KsshError, Unusable, printable
 from . import undo
@@ -110,11 +110,11 @@ def _say(line: str) -> None:
 
 
 def _tell(line: str) -> None:
-    """Say a line in the midst of a change, which goes on even if nobody listens any more."""
+    """Say a line in the midst of a change, which goes on even if nobody listens or can read it."""
     try:
         _say(line)
         sys.stdout.flush()
-    except OSError:
+    except (OSError, ValueError):
         pass
 
 
@@ -150,8 +150,14 @@ class _Change:
         """Return why a main file will not do, None if it will: for the program, or for the wanted values."""
         raise NotImplementedError
 
+    def prepare(self, file: ConfigFile) -> None:
+        """Do what has to come first, while the file is locked already.  Raises KsshError."""
+
     def written(self, file: ConfigFile) -> None:
-        """Do what is to follow while the file is still locked."""
+        """Do what is to follow while the file is still locked; if it fails, the old file returns."""
+
+    def abandon(self) -> None:
+        """Take back what was prepared: the file is as it was."""
 
     def _data(self, before: bytes | None) -> bytes | None:
         try:
@@ -178,6 +184,7 @@ class _Change:
         """Make the change, checked before and after; nothing or everything."""
         user = self.arguments.scope == "user"
         like = self.main if self.main != self.target else None
+        self._check_folder()
         with ConfigFile(self.target, user, 0o600 if user else 0o644, like) as file:
             data = self._data(file.before)
             if data == file.before:
@@ -188,14 +195,50 @@ class _Change:
                 return 0
             if file.before is not None and self.main == self.target:
                 self._check_present()
-            file.replace(
-                data, lambda candidate: self._check(candidate, data), lambda: self.refusal(self.main)
-            )
-            _tell(f"{printable(file.real)}: {'removed' if data is None else 'written'}")
-            if file.backup is not None:
-                _tell(f"backup: {printable(file.backup)}")
-            self.written(file)
+            try:
+                self.prepare(file)
+                file.replace(
+                    data, lambda candidate: self._check(candidate, data), lambda: self.refusal(self.main)
+                )
+                _tell(f"{printable(file.real)}: {'removed' if data is None else 'written'}")
+                if file.backup is not None:
+                    _tell(f"backup: {printable(file.backup)}")
+                self.written(file)
+                _ignore_signals()  # it is done: what is said now is no failure
+            except BaseException as error:
+                self._fail(file, error)
+                raise
+            if file.names > 1:
+                others = (
+                    "its other name keeps" if file.names == 2 else f"its {file.names - 1} other names keep"
+                )
+                _tell(f"{printable(file.real)} had hard links: {others} the old file")
         return 0
+
+    def _fail(self, file: ConfigFile, error: BaseException) -> None:
+        """Put the old file back, then take back what was prepared: that is the net if the first fails."""
+        _ignore_signals()  # a second Ctrl-C is not to cut this short
+        if not file.changed:
+            self.abandon()
+            return
+        why = file.reason(error)
+        file.put_back(why)
+        said = self.restored()
+        self.abandon()
+        if isinstance(error, (KsshError, OSError)):
+            raise Refused(f"{why}; the old file is back{said}") from error
+
+    def restored(self) -> str:
+        """Do what follows where the old file is back; return that in words, or nothing."""
+        return ""
+
+    def _check_folder(self) -> None:
+        """Raise Refused where root would write to a directory that somebody else can change."""
+        folder = os.path.dirname(os.path.realpath(self.target))
+        if os.geteuid() == 0 and os.path.isdir(folder):
+            why = files.why_doubtful(folder)
+            if why:
+                raise Refused(f"{why}; nothing was written")
 
     def _check_present(self) -> None:
         """Raise Refused if the file is refused already, as it is now."""
@@ -338,6 +381,8 @@ class _Server(_Change):
         if found is None:
             raise KsshError("there is no sshd in PATH; name it with --sshd")
         self._sshd = found
+        self._daemon: sshserver.Daemon | None = None
+        self._watcher: undo.Watcher | None = None
         if not os.path.exists(self.main):
             raise KsshError(f"{printable(self.main)}: no such file")
         self._use_drop_in(SERVER_DROP_IN, sshconfig.SERVER)
@@ -366,78 +411,81 @@ class _Server(_Change):
                 )
         return None
 
-    def written(self, file: ConfigFile) -> None:
-        """Reload the sshd that uses the file; if it does not greet any more, take everything back."""
+    def prepare(self, file: ConfigFile) -> None:
+        """Find the sshd that uses the file while it is well, and have somebody wait who undoes the change."""
         # The session that this runs in may be cut by what it does: the check afterwards is not to suffer.
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, _end)
         values = openssh.sshd_values(self._sshd, self.main)
-        listener = sshserver.listener_for(self.main, values.get("pidfile", ["none"])[0])
-        if listener is None:
+        self._daemon = sshserver.Daemon.find(self.main, self._sshd, values)
+        if self._daemon is None:
+            return
+        pending = self._daemon.pending()
+        if pending is not None:
+            raise Refused(f"{pending}, as its file says by now: reload it first; nothing was written")
+        if self.arguments.confirm_within is not None:
+            self._watcher = undo.Watcher(
+                file.real, self.arguments.confirm_within, lambda: self._take_back(file.real, file.before)
+            )
+
+    def written(self, file: ConfigFile) -> None:
+        """Reload the sshd that uses the file, and have it greet."""
+        if self._daemon is None:
             _tell(f"no running sshd uses {printable(self.main)}: nothing was reloaded")
+            for path in sshserver.other_programs(self.main, self._sshd):
+                _tell(f"{printable(path)} seems to use it, but is not {printable(self._sshd)}: see --sshd")
             if self.arguments.confirm_within is not None:
                 _tell("so there is nothing to confirm either")
             return
-        # An address family that this machine has not is listed, and never greeted.
-        configured = sshserver.addresses(values)
-        addresses = [address for address in configured if sshserver.greets(address)] or configured
-        watcher = None
-        if self.arguments.confirm_within is not None:
-            try:
-                watcher = undo.Watcher(
-                    file.real, self.arguments.confirm_within, lambda: self._take_back(file.real, file.before)
-                )
-            except BaseException:
-                file.put_back()
-                raise
-        try:
-            sockets = listener.sockets()
-            how = listener.reload(values.get("pidfile", ["none"])[0])
-            _tell(f"reloaded: {how}")
-            listener.wait_until_anew(sockets)
-            silent = sshserver.silent(addresses, listener.alive)
-            if silent or not listener.alive():
-                gone = ", ".join(f"{host} port {port}" for host, port in silent) or "its address"
-                raise Refused(f"sshd does not greet on {gone} after the reload")
-        except KsshError as error:
-            if watcher is not None:
-                watcher.cancel()
-            file.put_back()
-            _restore(listener, values)
-            left = sshserver.silent(addresses)
-            state = "sshd STILL DOES NOT GREET" if left else "sshd greets"
-            raise Refused(f"{error}; the old file is back, {state}") from error
-        _tell("it greets on " + ", ".join(f"{host} port {port}" for host, port in addresses))
-        if watcher is not None:
+        _tell(f"reloaded: {self._daemon.reload()}")
+        silent = self._daemon.silent()
+        if silent or not self._daemon.listener.alive():
+            gone = sshserver.shown(silent or self._daemon.wanted)
+            raise Refused(f"sshd does not greet on {gone} after the reload")
+        _tell(f"it greets on {sshserver.shown(self._daemon.wanted)}")
+        if self._watcher is not None:
             _tell(
                 f"undone in {self.arguments.confirm_within} s unless confirmed from a new connection: "
                 "ksshctl keepalive confirm"
             )
 
+    def restored(self) -> str:
+        """Have sshd read the old file again; return how it is, in words."""
+        if self._daemon is None:
+            return ""
+        try:
+            self._daemon.restore()
+        except KsshError as error:
+            return f", but sshd was not reloaded: {error}"
+        return ", sshd STILL DOES NOT GREET" if self._daemon.silent() else ", sshd greets"
+
+    def abandon(self) -> None:
+        """Have nobody wait any more for a confirmation."""
+        if self._watcher is not None:
+            self._watcher.cancel()
+
     def _take_back(self, path: str, before: bytes | None) -> None:
-        """Give a file back what it held, whatever it holds now, and reload sshd."""
+        """Give a file back what it held, whatever it holds now, and reload sshd, or raise."""
         with ConfigFile(path) as file:
             if file.before != before:
                 file.replace(before, lambda _: None, lambda: None)
-        values = openssh.sshd_values(self._sshd, self.main)
-        listener = sshserver.listener_for(self.main, values.get("pidfile", ["none"])[0])
-        if listener is not None:
-            _restore(listener, values)
+        if self._daemon is not None:
+            self._daemon.restore()
+
+
+def _end(signum: int, frame: object) -> None:
+    """Have a signal end this process as an error does: the old file returns."""
+    raise Refused(f"ended by {signal.Signals(signum).name}")
+
+
+def _ignore_signals() -> None:
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, signal.SIG_IGN)
 
 
 def _explained(why: str) -> str:
     """Return what sshd says, and what it does not say to an ordinary user."""
     return f"{why} (only root can read its keys)" if "hostkeys" in why and os.geteuid() != 0 else why
-
-
-def _restore(listener: sshserver.Listener, values: dict[str, list[str]]) -> None:
-    """Have sshd read the old file again, or start it again with it."""
-    if not listener.alive():
-        listener.revive()
-        return
-    try:
-        listener.reload(values.get("pidfile", ["none"])[0])
-    except KsshError:
-        listener.revive()
 
 
 def server_source(settings: list[sshconfig.Setting], word: str, value: str) -> sshconfig.Setting | None:

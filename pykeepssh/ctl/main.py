@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import errno
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -57,6 +58,7 @@ def complain(text: str) -> None:
 
 def main() -> int:
     """Run ksshctl with the words of this process; return its exit status."""
+    _prepare_descriptors()
     try:
         status = _run()
         sys.stdout.flush()
@@ -71,6 +73,20 @@ def main() -> int:
     except KeyboardInterrupt:
         program.die_of(program.SIGINT)
     return status
+
+
+def _prepare_descriptors() -> None:
+    """Have nothing that is said get in the way of what is done, nor into a file that is opened.
+
+    A closed descriptor would be given to the next file, and what ASCII has no sign for would be an error.
+    """
+    while (fd := os.open(os.devnull, os.O_RDWR)) < 3:
+        pass
+    os.close(fd)
+    if sys.stdout is None:  # it was closed
+        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - as long as the process
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _run() -> int:

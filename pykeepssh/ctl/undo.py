@@ -2,12 +2,17 @@
 
 Knows processes that outlive a session, the record of what waits, and who asks from which connection.
 Must not know what was changed: how to take it back is handed in.
+
+The record is there before the change is made.  Whoever takes it away decides: who confirms removes it,
+who undoes renames it, and the one that comes second finds nothing.  The change is being undone until
+that has worked, however long it takes.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import syslog
 import time
@@ -18,15 +23,27 @@ import psutil
 
 from .. import files, statefile
 from ..errors import KsshError, printable
+from . import state
 
 _RECORD = "keepalive-unconfirmed.json"
+_UNDOING = "keepalive-undoing.json"
+_LARGEST_BYTES = 65536
+_AGAIN_S, _AGAIN_MOST_S = 1.0, 30.0  # between two tries to undo
+_FIELDS: dict[str, Any] = {
+    "what": str,
+    "until": (int, float),
+    "pid": int,
+    "pid_started": (int, float),
+    "pid_mark": str,
+    "connection": str,
+}
 
 
-def _path() -> str:
+def _path(name: str) -> str:
     folder, why = statefile.state_directory(os.environ.get("KSSH_STATE_DIR", ""))
     if folder is None:
         raise KsshError(why or "there is no state directory")
-    return os.path.join(folder, _RECORD)
+    return os.path.join(folder, name)
 
 
 def connection() -> str:
@@ -52,46 +69,54 @@ def connection() -> str:
 
 
 class Watcher:
-    """A process of its own that takes a change back when the time is up."""
+    """A process of its own that takes a change back when the time is up.
+
+    It does so at once if it is asked to end (SIGTERM): then the machine goes down, or logind ends what
+    a session has left.
+    """
 
     def __init__(self, what: str, limit_s: int, take_back: Callable[[], None]) -> None:
-        """Start it.  Raises KsshError if another change waits already, or if that cannot be done."""
+        """Start it.  Raises KsshError if another change waits already, or if that cannot be done.
+
+        take_back is called again and again until it raises nothing: it must do no harm the second time.
+        """
         refuse_a_second()
-        self._record = _path()
+        self._record, self._undoing = _path(_RECORD), _path(_UNDOING)
         until = time.time() + limit_s
         read_end, write_end = os.pipe()
         middle = os.fork()
         if middle == 0:
-            self._detach(limit_s, take_back, write_end, read_end)
+            self._detach(limit_s, take_back, write_end)
         os.close(write_end)
         os.waitpid(middle, 0)
         with open(read_end, "rb") as pipe:
             said = pipe.read()
         if not said.isdigit():
             raise KsshError("the process that would take the change back does not start")
-        self._pid = int(said)
-        entry = {
+        pid = int(said)
+        self._entry: dict[str, Any] = {
             "what": what,
             "until": until,
-            "pid": self._pid,
-            "started": psutil.Process(self._pid).create_time(),
+            "pid": pid,
+            "pid_started": psutil.Process(pid).create_time(),
+            "pid_mark": statefile.process_mark(pid),
             "connection": connection(),
         }
         try:
-            files.write_by_rename(self._record, json.dumps(entry).encode())
+            files.write_by_rename(self._record, json.dumps(self._entry).encode())
         except OSError as error:
-            os.kill(self._pid, signal.SIGKILL)
+            os.kill(pid, signal.SIGKILL)
             raise KsshError(f"cannot write {printable(self._record)}: {error.strerror}") from error
 
-    def _detach(self, limit_s: int, take_back: Callable[[], None], write_end: int, read_end: int) -> None:
+    def _detach(self, limit_s: int, take_back: Callable[[], None], write_end: int) -> None:
         """Become the process that waits: in a session of its own, with nothing of the old one open."""
         try:
             os.setsid()
             if os.fork() != 0:
                 os._exit(0)
-            signal.signal(signal.SIGHUP, signal.SIG_IGN)
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            for signum in (signal.SIGHUP, signal.SIGINT):
+                signal.signal(signum, signal.SIG_IGN)
+            signal.signal(signal.SIGTERM, _noted)
             os.chdir("/")
             null = os.open(os.devnull, os.O_RDWR)
             for fd in range(3):
@@ -99,58 +124,128 @@ class Watcher:
             os.write(write_end, b"%d" % os.getpid())
             # The lock of the file that is being changed is among these: it is not ours to hold.
             os.closerange(3, 1024)
-            deadline = time.monotonic() + limit_s
-            while time.monotonic() < deadline:
-                time.sleep(max(0.0, deadline - time.monotonic()))
-            if _claim(self._record):
-                take_back()
-                syslog.syslog(syslog.LOG_WARNING, "ksshctl: keepalive was not confirmed and is undone")
+            _wait(limit_s)
+            if self._claim():
+                self._undo(take_back)
         except BaseException as error:  # noqa: BLE001 - a fork must not go on as its parent
             syslog.syslog(syslog.LOG_ERR, f"ksshctl: keepalive could not be undone: {error}")
         finally:
             os._exit(0)
 
+    def _claim(self) -> bool:
+        """Begin to undo; return False if the change was confirmed, or taken back already."""
+        entry = _read(self._record)
+        if entry is None or entry["pid"] != os.getpid():
+            return False
+        try:
+            os.rename(self._record, self._undoing)
+        except OSError:
+            return False
+        self._entry = entry
+        return True
+
+    def _undo(self, take_back: Callable[[], None]) -> None:
+        """Take the change back, again and again until that has worked."""
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        what = printable(self._entry["what"])
+        again_s = _AGAIN_S
+        said = ""
+        while True:
+            try:
+                take_back()
+                break
+            except Exception as error:  # noqa: BLE001 - whatever it is, the next try may work
+                why = printable(str(error)) or type(error).__name__
+            if why != said:
+                said = why
+                text = f"ksshctl: {what} is not undone yet: {why}; trying again"
+                syslog.syslog(syslog.LOG_ERR, text)
+                try:
+                    files.write_by_rename(self._undoing, json.dumps({**self._entry, "why": why}).encode())
+                except OSError:
+                    pass  # it is only for whoever asks
+            time.sleep(again_s)
+            again_s = min(2 * again_s, _AGAIN_MOST_S)
+        files.remove(self._undoing)
+        syslog.syslog(syslog.LOG_WARNING, f"ksshctl: {what} was not confirmed and is undone")
+
     def cancel(self) -> None:
         """End it: the change has been taken back already."""
-        if _claim(self._record):
-            _end(self._pid)
+        if _remove(self._record):
+            _end(self._entry)
+
+
+def _noted(signum: int, frame: object) -> None:
+    """Take note of a signal: it has woken _wait() up."""
+
+
+def _wait(limit_s: float) -> None:
+    """Wait so long, or until SIGTERM."""
+    read_end, write_end = os.pipe()
+    os.set_blocking(write_end, False)
+    signal.set_wakeup_fd(write_end)
+    deadline = time.monotonic() + limit_s
+    while time.monotonic() < deadline:
+        if select.select([read_end], [], [], max(0.0, deadline - time.monotonic()))[0]:
+            return
 
 
 def refuse_a_second() -> None:
-    """Raise KsshError if a change waits for confirmation already."""
-    waiting = _waiting()
+    """Raise KsshError if a change waits for confirmation already, or is still being undone."""
+    waiting = _waiting(_RECORD)
     if waiting is not None:
         raise KsshError(
             f"a change of {printable(waiting['what'])} waits for confirmation until "
             f"{_clock(waiting['until'])}: ksshctl keepalive confirm; nothing was written"
         )
+    undoing = _waiting(_UNDOING)
+    if undoing is not None:
+        raise KsshError(
+            f"the change of {printable(undoing['what'])} before is still being undone"
+            f"{_reason(undoing)}; nothing was written"
+        )
 
 
 def confirm() -> str:
     """Keep the change that waits; return what it was.  Raises KsshError."""
-    waiting = _waiting()
+    waiting = _waiting(_RECORD)
     if waiting is None:
+        undoing = _waiting(_UNDOING)
+        if undoing is not None:
+            raise KsshError(f"too late: the change is being undone{_reason(undoing)}")
         raise KsshError("no change waits for confirmation: it was confirmed or undone, or there was none")
     here = connection()
     if here and here == waiting["connection"]:
         raise KsshError("this is the connection that made the change: confirm from a new one")
-    if not _claim(_path()):
+    if not _remove(_path(_RECORD)):
         raise KsshError("too late: the change is being undone")
-    _end(waiting["pid"])
+    _end(waiting)
     return str(waiting["what"])
 
 
-def _waiting() -> dict[str, Any] | None:
-    """Return the record of the change that waits, None if there is none or its process is gone."""
+def _reason(entry: dict[str, Any]) -> str:
+    why = entry.get("why")
+    return f" ({printable(why)})" if isinstance(why, str) and why else ""
+
+
+def _waiting(name: str) -> dict[str, Any] | None:
+    """Return the record of a change, None if there is none or its process is gone."""
+    entry = _read(_path(name))
+    return entry if entry is not None and state.is_alive(entry) else None
+
+
+def _read(path: str) -> dict[str, Any] | None:
+    """Return a record, None if there is none that we wrote: what it names is ended by a signal."""
     try:
-        entry: dict[str, Any] = json.loads(files.read(_path(), 65536) or b"null")
-        process = psutil.Process(entry["pid"])
-        return entry if process.create_time() == entry["started"] else None
-    except (OSError, ValueError, KeyError, TypeError, psutil.Error):
+        entry = json.loads(files.read(path, _LARGEST_BYTES) or b"null")
+    except ValueError:
         return None
+    if not isinstance(entry, dict):
+        return None
+    return entry if all(isinstance(entry.get(name), kind) for name, kind in _FIELDS.items()) else None
 
 
-def _claim(record: str) -> bool:
+def _remove(record: str) -> bool:
     """Take the record away; only one of those who try can."""
     try:
         os.unlink(record)
@@ -159,11 +254,12 @@ def _claim(record: str) -> bool:
     return True
 
 
-def _end(pid: int) -> None:
+def _end(entry: dict[str, Any]) -> None:
+    """End the process that waits: its record is gone, so that it undoes nothing."""
     try:
-        os.kill(pid, signal.SIGTERM)
-    except OSError:
-        pass
+        state.send({**entry, "name": entry["what"]}, signal.SIGTERM)
+    except KsshError:
+        pass  # it finds no record when its time is up
 
 
 def _clock(wall: float) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import concurrent.futures
+import fcntl
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -152,10 +154,14 @@ def test_server_files_as_people_have_them(name: str, folder: Path, shared_sshd: 
     assert config.read_bytes() == before
 
 
-def test_a_missing_file_and_directory_are_made_for_their_owner_only(tmp_path: Path) -> None:
+@pytest.mark.parametrize("umask", [0o022, 0, 0o177], ids=oct)
+def test_a_missing_file_and_directory_are_made_for_their_owner_only(umask: int, tmp_path: Path) -> None:
     config = tmp_path / ".ssh" / "config"
-    os.umask(0o022)
-    assert keepalive("set", "--user", "--config", config).returncode == 0
+    before = os.umask(umask)
+    try:
+        assert keepalive("set", "--user", "--config", config).returncode == 0
+    finally:
+        os.umask(before)
     assert config.stat().st_mode & 0o777 == 0o600
     assert config.parent.stat().st_mode & 0o777 == 0o700
     assert in_force(config) == ("60", "3")
@@ -170,6 +176,37 @@ def test_mode_and_symbolic_link_stay(folder: Path) -> None:
     assert link.is_symlink()
     assert real.stat().st_mode & 0o777 == 0o640
     assert in_force(real) == ("60", "3")
+
+
+def test_hard_links_are_told_of_and_kept_where_nothing_changes(folder: Path) -> None:
+    config, other = folder / "config", folder / "other"
+    config.write_text("Match exec true\n  ServerAliveInterval 5\n")
+    os.link(config, other)
+    (folder / "config.d").mkdir()
+    refused = keepalive("set", "--user", "--config", config)
+    assert refused.returncode == 1
+    assert config.samefile(other)
+    config.write_text("Host a\n")
+    done = keepalive("set", "--user", "--config", config)
+    assert done.returncode == 0
+    assert f"{config} had hard links: its other name keeps the old file" in done.stdout
+    assert other.read_text() == "Host a\n"
+    assert other.stat().st_nlink == 1
+
+
+def test_what_is_taken_back_is_the_same_file_again(folder: Path) -> None:
+    config, drop_ins = folder / "ssh_config", folder / "ssh_config.d"
+    drop_ins.mkdir()
+    ours, other = drop_ins / "99-ksshctl-keepalive.conf", folder / "other"
+    (drop_ins / "10-site.conf").write_text("Host *\n  ServerAliveInterval 5\n")
+    config.write_text(f"Include {drop_ins}/*.conf\n")
+    ours.write_text("# nothing yet\n")
+    os.link(ours, other)
+    done = keepalive("set", "--system", "--config", config)
+    assert done.returncode == 1
+    assert "the old file is back" in done.stderr
+    assert ours.samefile(other)
+    assert ours.stat().st_nlink == 2
 
 
 def test_a_dry_run_shows_the_difference_and_writes_nothing(folder: Path) -> None:
@@ -461,6 +498,73 @@ def test_the_undo_survives_the_session_that_started_it(sshd: Sshd) -> None:
     wait_for(lambda: login(sshd) == "in", what="sshd after its reload")
 
 
+def waiting() -> int:
+    """Return the pid of the process that would undo a change."""
+    record = Path(os.environ["KSSH_STATE_DIR"]) / "keepalive-unconfirmed.json"
+    return int(json.loads(record.read_text())["pid"])
+
+
+def test_the_undo_is_tried_until_it_works(sshd: Sshd) -> None:
+    config = config_of(sshd)
+    before = config.read_bytes()
+    assert keepalive("set", "--server", "--config", config, "--confirm-within", "2").returncode == 0
+    lock = os.open(sshd.directory / ".sshd_config.ksshctl-lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another ksshctl, for longer than anybody waits
+        undoing = Path(os.environ["KSSH_STATE_DIR"]) / "keepalive-undoing.json"
+        wait_for(lambda: undoing.exists() and "is locked" in undoing.read_text(), what="a try that fails")
+        late = keepalive("confirm")
+        assert late.returncode == 1
+        assert late.stderr.startswith(f"ksshctl: too late: the change is being undone ({config} is locked")
+        second = keepalive("set", "--server", "--config", config, "--interval", "5")
+        assert second.returncode == 1
+        assert "is still being undone" in second.stderr
+        assert config.read_bytes() != before
+    finally:
+        os.close(lock)
+    wait_for(lambda: not marked(os.environ[MARK]), what="the change to be undone")
+    assert config.read_bytes() == before
+    wait_for(lambda: sshd.log.count("Server listening") == 3, what="sshd to be reloaded with it")
+    assert not list(Path(os.environ["KSSH_STATE_DIR"]).iterdir())
+
+
+def test_who_would_undo_it_does_so_at_once_when_it_is_to_end(sshd: Sshd) -> None:
+    """As logind ends what a session has left, and systemd everything before the machine goes down."""
+    config = config_of(sshd)
+    before = config.read_bytes()
+    assert keepalive("set", "--server", "--config", config, "--confirm-within", "600").returncode == 0
+    os.kill(waiting(), signal.SIGTERM)
+    wait_for(lambda: not marked(os.environ[MARK]), what="the change to be undone")
+    assert config.read_bytes() == before
+    wait_for(lambda: sshd.log.count("Server listening") == 3, what="sshd to be reloaded with it")
+
+
+# Ends itself with SIGKILL as soon as the new file is there.
+CUT = """
+import os, sys
+sys.path.insert(0, {repository!r})
+from pykeepssh.ctl.main import main
+def trace(frame, event, _):
+    if frame.f_code.co_name == "_sync_folder":
+        os.kill(os.getpid(), 9)
+sys.settrace(trace)
+sys.exit(main())
+"""
+
+
+def test_a_change_is_undone_even_if_it_was_cut_while_it_was_made(sshd: Sshd, tmp_path: Path) -> None:
+    config = config_of(sshd)
+    before = config.read_bytes()
+    script = tmp_path / "cut.py"
+    script.write_text(CUT.format(repository=str(REPOSITORY)))
+    words = ["keepalive", "set", "--server", "--config", config, "--confirm-within", "2"]
+    assert subprocess.run([sys.executable, script, *words], check=False).returncode == -9
+    assert config.read_bytes() != before
+    wait_for(lambda: config.read_bytes() == before, what="the change to be undone")
+    wait_for(lambda: not marked(os.environ[MARK]))
+    assert login(sshd) == "in"
+
+
 class Fragile(Sshd):
     """An sshd that dies of keepalive: it stands for one whose reload goes wrong."""
 
@@ -496,59 +600,148 @@ def test_an_sshd_that_does_not_come_back_gets_its_old_file_back(tmp_path: Path) 
         assert login(sshd) == "in"
 
 
+class Slow(Fragile):
+    """An sshd that takes its time to come back with keepalive."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        wrapper = Path(self._program)
+        wrapper.write_text(wrapper.read_text().replace("exit 1", "sleep 3"))
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_who_is_ended_while_sshd_comes_back_puts_the_old_file_back(
+    signum: signal.Signals, tmp_path: Path
+) -> None:
+    with Slow(tmp_path / "sshd") as sshd:
+        config = config_of(sshd)
+        before = config.read_bytes()
+        words = ["set", "--server", "--config", config, "--interval", "66", "--confirm-within", "600"]
+        with subprocess.Popen(
+            [program("ksshctl"), "keepalive", *map(str, words)], stdout=-1, stderr=-1, text=True
+        ) as process:
+            assert process.stdout is not None
+            wait_for(lambda: process.stdout.readline().startswith("reloaded: HUP"))
+            process.send_signal(signum)
+            _, said = process.communicate()
+        if signum == signal.SIGTERM:
+            assert process.returncode == 1
+            assert said == "ksshctl: ended by SIGTERM; the old file is back, sshd greets\n"
+        else:
+            assert process.returncode == -signal.SIGINT
+        assert config.read_bytes() == before
+        assert login(sshd) == "in"
+        assert "no change waits" in keepalive("confirm").stderr
+
+
 # -- interrupted -------------------------------------------------------------------------------------
 
-# Ends itself with SIGKILL before a line of configfile.py, counted from the first on.
-KILLED = """
+# Runs ksshctl once for each number, in a process of its own in which something happens before that line
+# of configfile.py, counted from the first on; prints how each ended.
+INTERRUPTED = """
 import os, sys
-left = int(sys.argv.pop(1))
-def trace(frame, event, _):
-    global left
-    if not frame.f_code.co_filename.endswith("configfile.py"):
-        return None
-    if event == "line":
-        left -= 1
-        if left == 0:
-            os.kill(os.getpid(), 9)
-    return trace
 sys.path.insert(0, {repository!r})
+from pykeepssh import program
 from pykeepssh.ctl import keepalive
 from pykeepssh.ctl.main import main
-sys.settrace(trace)
-sys.exit(main())
+what, last, base = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+# Where what is done is done, or is being taken back already.
+AFTERWARDS = ("__exit__", "_close", "_remove", "put_back") if what != "kill" else ()
+def run(left):
+    def trace(frame, event, _):
+        nonlocal left
+        if not frame.f_code.co_filename.endswith("configfile.py"):
+            return None
+        caller = frame
+        while caller is not None:
+            if caller.f_code.co_name in AFTERWARDS:
+                return None
+            caller = caller.f_back
+        if event == "line":
+            left -= 1
+            if left == 0:
+                happen()
+        return trace
+    sys.settrace(trace)
+    status = main()
+    sys.settrace(None)
+    return status
+def happen():
+    if what == "kill":
+        os.kill(os.getpid(), 9)
+    raise KeyboardInterrupt if what == "Ctrl-C" else OSError(5, os.strerror(5))
+for number in range(1, last):
+    config = os.path.join(base, str(number), "config")
+    pid = os.fork()
+    if pid == 0:
+        sys.argv[1:] = ["keepalive", "set", "--user", "--config", config]
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        try:
+            os._exit(run(number))
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+            os._exit(99)
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
 """
+LINES = 220  # more than are run
 
 
+def interrupted(what: str, folder: Path, before: bytes | None) -> list[tuple[int, bytes | None]]:
+    """Return the status and what the file holds, for a change in which something happens at each line."""
+    for number in range(1, LINES):
+        (folder / str(number)).mkdir(parents=True)
+        if before is not None:
+            (folder / str(number) / "config").write_bytes(before)
+    script = folder / "interrupted.py"
+    script.write_text(INTERRUPTED.format(repository=str(REPOSITORY)))
+    words = [sys.executable, script, what, str(LINES), folder]
+    said = subprocess.run(words, stdout=subprocess.PIPE, check=True).stdout.split()
+    left = []
+    for number, status in enumerate(said, 1):
+        config = folder / str(number) / "config"
+        left.append((int(status), config.read_bytes() if config.exists() else None))
+    assert any(status == 0 for status, _ in left), "the count of lines is too low"
+    return left
+
+
+def changed(before: bytes | None, folder: Path) -> bytes:
+    """Return what a change makes of a file."""
+    folder.mkdir()
+    sample = folder / "config"
+    if before is not None:
+        sample.write_bytes(before)
+    assert keepalive("set", "--user", "--config", sample).returncode == 0
+    return sample.read_bytes()
+
+
+@pytest.mark.timeout(300)
 def test_killed_at_any_line_the_file_is_old_or_new(tmp_path: Path) -> None:
     before = b"Host *\n  ServerAliveInterval 300\n"
-    script = tmp_path / "killed.py"
-    script.write_text(KILLED.format(repository=str(REPOSITORY)))
-    sample = tmp_path / "sample"
-    sample.write_bytes(before)
-    assert keepalive("set", "--user", "--config", sample).returncode == 0
-    after = sample.read_bytes()
-
-    def killed_at(line: int) -> tuple[int, bytes]:
-        folder = tmp_path / f"at-{line}"
-        folder.mkdir()
-        config = folder / "config"
-        config.write_bytes(before)
-        words = [sys.executable, script, str(line), "keepalive", "set", "--user", "--config", config]
-        done = subprocess.run(words, stdout=subprocess.DEVNULL, check=False)
-        left = config.read_bytes()
-        if line % 4 == 0:  # whatever it left behind is in nobody's way
-            assert keepalive("set", "--user", "--config", config).returncode == 0
-            assert config.read_bytes() == after
-            assert not list(folder.glob(".*-new"))
-        return done.returncode, left
-
-    with concurrent.futures.ThreadPoolExecutor(8) as pool:
-        ended = list(pool.map(killed_at, range(1, 150)))
+    after = changed(before, tmp_path / "sample")
+    ended = interrupted("kill", tmp_path / "at", before)
     killed = [left for status, left in ended if status == -9]
     assert len(killed) > 60
     assert set(killed) == {before, after}
     assert all(left == after for status, left in ended if status == 0)
-    assert any(status == 0 for status, _ in ended), "the count of lines is too low"
+    for number in range(1, LINES, 12):  # whatever it left behind is in nobody's way
+        config = tmp_path / "at" / str(number) / "config"
+        assert keepalive("set", "--user", "--config", config).returncode == 0
+        assert config.read_bytes() == after
+        leftovers = {path.name for path in config.parent.iterdir()}
+        assert not leftovers & {f".config.ksshctl-{purpose}" for purpose in ("new", "old", "lock")}
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("before", [b"Host *\n  ServerAliveInterval 300\n", None], ids=["changed", "made"])
+@pytest.mark.parametrize("what", ["error", "Ctrl-C"])
+def test_what_fails_at_any_line_leaves_the_old_file(what: str, before: bytes | None, tmp_path: Path) -> None:
+    after = changed(before, tmp_path / "sample")
+    ended = interrupted(what, tmp_path / "at", before)
+    failed = [left for status, left in ended if status in (1, -2)]
+    assert len(failed) > 60
+    assert set(failed) == {before}
+    assert all(status in (0, 1, -2) for status, _ in ended)
+    assert all(left == after for status, left in ended if status == 0)
 
 
 def test_two_at_a_time_wait_for_each_other(folder: Path) -> None:

@@ -26,6 +26,7 @@ FLOORS = (
         "termmodes",
         "sshconfig",
         "attach",
+        "sshdtitle",
     ),
     ("plan", "policy", "wording", "identity", "person", "probeplan", "history"),
     ("machine", "overview"),
