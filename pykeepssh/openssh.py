@@ -84,20 +84,28 @@ def read(path: str) -> bytes | None:
 
 
 def check_file(path: str) -> None:
-    """Raise KsshError if something is to be read that is no file, as it could last for ever.
-
-    As root also if it is somebody else's: ssh would do as root what it says ("Match exec").
-    """
+    """Raise KsshError if something else than a file is to be read: it could last for ever."""
     try:
         found = os.stat(path)
     except OSError as error:
         raise KsshError(f"{printable(path)}: {error.strerror}") from error
-    if found.st_rdev == os.stat(os.devnull).st_rdev and stat.S_ISCHR(found.st_mode):
-        return
-    if not stat.S_ISREG(found.st_mode):
+    if not stat.S_ISREG(found.st_mode) and not _is_null(found):
         raise KsshError(f"{printable(path)}: not a regular file")
-    if os.geteuid() == 0 and (why := files.why_doubtful(path)):
-        raise KsshError(f"{why}: root does not act on that; run ksshctl as that user, or give it to root")
+
+
+def why_not_as_root(path: str) -> str:
+    """Return why ssh must not read a file as root, "" if it may: it does what "Match exec" says.
+
+    That is so where somebody else has written the file, or could replace it.
+    """
+    if os.geteuid() != 0 or _is_null(os.stat(path)):
+        return ""
+    why = files.why_doubtful(path)
+    return f"{why}: root does not act on that; run ksshctl as that user, or give it to root" if why else ""
+
+
+def _is_null(found: os.stat_result) -> bool:
+    return stat.S_ISCHR(found.st_mode) and found.st_rdev == os.stat(os.devnull).st_rdev
 
 
 def _expand(argument: bytes, folder: str) -> list[str]:

@@ -86,7 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
     findings: list[Finding] = []
     unseen: list[str] = []
     if arguments.config is not None or arguments.sshd_config is None:
-        findings += _Client(arguments.host, arguments.config).findings()
+        findings += _Client(arguments.host, arguments.config).findings(unseen)
     if arguments.sshd_config is not None or arguments.config is None:
         findings += _server(arguments.sshd_config, arguments.sshd, unseen)
     findings = list(dict.fromkeys(findings))
@@ -261,13 +261,19 @@ class _Client:
         self._pattern = host if host is not None and sshconfig.is_plain(host) else None
         self._asked: dict[str, openssh.Client] = {}
 
-    def findings(self) -> list[Finding]:
-        """Return them all."""
+    def findings(self, unseen: list[str]) -> list[Finding]:
+        """Return them all; what cannot be examined is added to unseen."""
         found = list(self._servers_words())
         files = [self._file, *(setting.file for setting in self._settings)]
         if self._config is None:
             files.append(os.path.dirname(self._file))
         found += _modes(files, "ssh refuses a configuration that others could have written")
+        why = openssh.why_not_as_root(self._config) if self._config is not None else ""
+        if why:
+            if not found:
+                raise KsshError(why)
+            unseen.append(why)
+            return found
         which = "" if self._config is None else f"-F {shlex.quote(self._config)} "
         try:
             client = self._ask(self._host or ANY_HOST)

@@ -118,6 +118,14 @@ def _tell(line: str) -> None:
         pass
 
 
+def _check_file(path: str) -> None:
+    """Raise KsshError if a file is none, or is not to be read by root."""
+    openssh.check_file(path)
+    why = openssh.why_not_as_root(path)
+    if why:
+        raise KsshError(why)
+
+
 def place_of(setting: sshconfig.Setting | None) -> str:
     """Return where a setting stands, in words."""
     return "default" if setting is None else f"{printable(setting.file)} line {setting.number}"
@@ -138,7 +146,7 @@ class _Change:
         self.setting = arguments.action == "set"
         self.main = main
         if os.path.exists(main):
-            openssh.check_file(main)
+            _check_file(main)
         self.target = main
         self.wanted: dict[str, str] = {}
 
@@ -556,7 +564,7 @@ def _client_in_force(arguments: argparse.Namespace) -> dict[str, Any]:
     if config is not None:
         if not os.path.exists(config):
             raise KsshError(f"{printable(config)}: no such file")
-        openssh.check_file(config)
+        _check_file(config)
     ssh = program.find(os.environ.get("KSSH_SSH", ""), os.environ)
     client = openssh.Client(ssh, arguments.host or ANY_HOST, config)
     told: dict[str, Any] = {}
@@ -576,7 +584,7 @@ def _server_in_force(arguments: argparse.Namespace, required: bool) -> dict[str,
                 "there is no sshd in PATH" if sshd is None else f"{printable(config)}: no such file"
             )
         return None
-    openssh.check_file(config)
+    _check_file(config)
     try:
         values = openssh.sshd_values(sshd, config, arguments.connection)
     except KsshError as error:

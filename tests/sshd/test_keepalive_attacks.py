@@ -250,7 +250,7 @@ def test_root_does_not_do_what_another_users_file_says(open_to_all: Path) -> Non
     ):
         done = ksshctl(*words)
         assert done.returncode == 1
-        assert f"{config} belongs to {WHO}" in done.stderr
+        assert f"{config} belongs to {WHO}" in done.stdout + done.stderr
     os.chown(config, 0, 0)  # but anybody may put another in its place
     assert "others may write to" in keepalive("show", "--user", "--config", config).stderr
     assert not ran.exists()
