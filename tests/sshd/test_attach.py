@@ -27,6 +27,7 @@ class Far:
 
     @property
     def config(self) -> Path:
+        """ssh_config for "-F": there it is the host "t"."""
         return self.sshd.config_for(
             self.relay.port, f"SetEnv TMUX_TMPDIR={self.folder} SCREENDIR={self.folder}/screen"
         )
