@@ -73,18 +73,30 @@ def _run(words: list[str]) -> int:
         question = effective.ask_configuration(path, line, program.environment_for(path, os.environb))
     except OSError as error:
         raise KsshError(f"cannot run {printable(path)}: {error.strerror}") from error
-    from . import plan as planning  # while ssh reads its configuration
+    try:
+        from . import plan as planning  # while ssh reads its configuration
 
-    standing = _standing(settings)
-    output, status = question.answer()
+        standing = _standing(settings)
+        files = effective.Files(line)
+        named = files.naming(planning.DEFAULTS)
+        output, status = question.answer()
+    finally:
+        question.close()  # Ctrl-C: it is in a session of its own, and nothing else would end it
     configuration = effective.parse_configuration(output) if status == 0 and output else None
     if settings.interval_s == AUTO:
         from . import measured  # 9 ms, and files: only where they were asked for
 
         settings.take_interval(measured.interval_s(settings.state_dir, configuration))
     plan = planning.make(line, configuration, settings, standing)
+    doubtful = {keyword: plan.defaults[keyword] for keyword in named if keyword in plan.defaults}
+    if doubtful:
+        settings.yielding = _explicit(files, path, line, configuration, doubtful)
+        plan = planning.make(line, configuration, settings, standing)
     if status not in (0, None) and (standing.attended or plan.kind != TUNNEL):
         program.become(path, words)  # ssh refuses its configuration or an option: it says why
+    if plan.unsure and status is None and planning.may_tell(plan, settings):
+        why = f"ssh -G did not tell within {effective.LIMIT_S:g} s whether a command is to run"
+        program.complain(f"{printable(line.destination or '')}: {why}; not started again should the link die")
     if not plan.supervised:
         if settings.given & _FILES:
             _check_files(settings)
@@ -93,6 +105,20 @@ def _run(words: list[str]) -> int:
         program.complain("no pseudo-terminal can be had; ssh runs alone, and will not be started again")
         program.become(path, line.with_options(plan.first, plan.last, plan.without))
     return _supervise(path, line, configuration, plan, settings, standing)
+
+
+def _explicit(
+    files: effective.Files,
+    path: str,
+    line: CommandLine,
+    configuration: dict[str, list[str]] | None,
+    doubtful: dict[str, str],
+) -> frozenset[str]:
+    """Return the keywords that the user's files set; where ssh does not tell, that they may set."""
+    if configuration is None:
+        return frozenset(doubtful)
+    environment = program.environment_for(path, os.environb)
+    return files.explicit(path, line, environment, configuration, doubtful)
 
 
 def _supervise(

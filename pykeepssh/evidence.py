@@ -93,6 +93,7 @@ class Evidence:
     forward_fatal    "remote" or "local" if ssh ended itself over a forward
     command_ended    the remote command ended by itself: exit-status or exit-signal was received,
                      or the shared master handed its status on
+    command_sent     ssh asked the server to run a command or a subsystem, not a shell
     pty_refused      the server gave the session no terminal
     session_refused  the server would not open the session or run the request, or connect for -W
     shared           this ssh is a client of a shared master
@@ -111,6 +112,7 @@ class Evidence:
         "_blamed",
         "_can_be_had",
         "_device_channel",
+        "_has_clients",
         "_jump_error",
         "_part",
         "_session_channel",
@@ -119,6 +121,7 @@ class Evidence:
         "asked_to_end",
         "cause",
         "command_ended",
+        "command_sent",
         "device_answered",
         "error",
         "forward_fatal",
@@ -153,6 +156,7 @@ class Evidence:
         self.local_away = ""
         self.forward_fatal: str | None = None
         self.command_ended = False
+        self.command_sent = False
         self.pty_refused = False
         self.session_refused = False
         self.shared = False
@@ -169,6 +173,7 @@ class Evidence:
         self._device_channel: str | None = None
         self._jump_error = ""
         self._session_channel: str | None = None
+        self._has_clients = False  # of this ssh as a shared master
 
     def feed(self, line: str) -> None:
         """Take in one line of the log, without its line end."""
@@ -391,8 +396,15 @@ def _local_failed(seen: Evidence, match: re.Match[str]) -> None:
 
 
 def _session_channel(seen: Evidence, match: re.Match[str]) -> None:
-    if seen.phase < SESSION:  # later ones are those of a shared master's clients
+    if seen.phase < SESSION:
         seen._session_channel = match[1]
+    else:
+        seen._has_clients = True
+
+
+def _command_sent(seen: Evidence, match: re.Match[str]) -> None:
+    # A shared master says it of its clients' commands too.
+    seen.command_sent = seen.command_sent or not seen._has_clients
 
 
 def _own(name: str) -> Callable[[Evidence, re.Match[str]], None]:
@@ -463,6 +475,7 @@ _DEBUG_ROWS: tuple[_Row, ...] = (
     (r"(?:ssh_tun_confirm: )?tunnel forward established, ", _device_confirmed),
     (r"(?:sys_tun_open: )?failed to configure tunnel .*: Device or resource busy", _device_held),
     (r"Local connections to ", _next_local),
+    (r"Sending (?:command|subsystem): ", _command_sent),
     (r"Local forwarding listening on (?:path (.*)\.$|\S+ port (\d+)\.)", _local_listening),
     (r"(?:mux_client_request_(?:session|stdio_fwd): )?master session id: (\d+)", _shared_session),
     (r"(?:mux_client_hello_exchange: )?master version \d+", _fact("shared")),

@@ -13,7 +13,7 @@ from typing import NamedTuple, Union, get_args
 
 from . import policy, wording
 from .evidence import DEVICE, SESSION, Evidence
-from .kinds import TUNNEL
+from .kinds import COMMAND, TUNNEL
 from .outcomes import DOWN, ENDED as SAY_ENDED, FINISHED, GAVE_UP, LEFT, RETRY, UP as SAY_UP, Exit, Report
 from .policy import History, Rules
 
@@ -59,6 +59,10 @@ class WentUp(NamedTuple):
 
     missing: str = ""
     allocated: tuple[tuple[int, str], ...] = ()
+
+
+class CommandSent(NamedTuple):
+    """ssh asked the server to run a command, whatever was known of its configuration."""
 
 
 class Exited(NamedTuple):
@@ -121,6 +125,7 @@ Event = Union[
     Started,
     SessionReached,
     WentUp,
+    CommandSent,
     Exited,
     DelayElapsed,
     KillElapsed,
@@ -215,6 +220,14 @@ def _running_session(link: Link, event: SessionReached) -> Step:
     if link.session_since is not None:
         return link, ()
     return link._replace(session_since=event.now), ()
+
+
+def _running_command(link: Link, event: CommandSent) -> Step:
+    # A "Match exec" may answer ssh otherwise than it answered "ssh -G", and otherwise at each start.
+    if not link.rules.runs_no_command:
+        return link, ()
+    rules = link.rules._replace(kind=COMMAND, restartable=False, runs_no_command=False)
+    return link._replace(rules=rules), ()
 
 
 def _starting_up(link: Link, event: WentUp) -> Step:
@@ -401,12 +414,14 @@ TABLE: dict[tuple[str, type], _Rule] = {
     (IDLE, Started): _idle_started,
     (STARTING, SessionReached): _running_session,
     (STARTING, WentUp): _starting_up,
+    (STARTING, CommandSent): _running_command,
     (STARTING, Exited): _running_exited,
     (STARTING, RetryRequested): _running_retry,
     (STARTING, PathOpened): _starting_open,
     (STARTING, LinkFoundDead): _running_dead,
     (STARTING, StopRequested): _running_stop,
     (STARTING, LifetimeElapsed): _running_lifetime,
+    (UP, CommandSent): _running_command,
     (UP, Exited): _running_exited,
     (UP, RetryRequested): _running_retry,
     (UP, LinkFoundDead): _running_dead,
@@ -418,6 +433,7 @@ TABLE: dict[tuple[str, type], _Rule] = {
     (WAITING, StopRequested): _waiting_stop,
     (WAITING, LifetimeElapsed): _waiting_lifetime,
     (RESTARTING, SessionReached): _running_session,
+    (RESTARTING, CommandSent): _running_command,
     (RESTARTING, Exited): _restarting_exited,
     (RESTARTING, KillElapsed): _told_kill,
     (RESTARTING, StopRequested): _restarting_stop,

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from .settings import Settings
     from .sshargs import CommandLine
 
+# What kssh adds by itself to where a file may say what ssh takes by itself: "ssh -G" shows the same for both.
+DEFAULTS = ("serveraliveinterval", "connecttimeout", "exitonforwardfailure", "streamlocalbindunlink")
 SSH_COUNTMAX = "3"  # ssh_config(5), ServerAliveCountMax
 QUIET_LEVELS = ("QUIET", "FATAL", "ERROR")
 _DEBUG_LEVELS = ("DEBUG1", "DEBUG2", "DEBUG3")
@@ -38,18 +40,22 @@ class Plan:
     first       keywords for CommandLine.with_options: they win over the user's, because kssh itself
                 does what the user asked of them
     last        words for CommandLine.with_options: the user's win over them
+    defaults    of last, what kssh wants only where nobody says anything; keyword in lower case: value
     without     flag letters that kssh does itself
     log         the log channel can be had (LogLevel or LogVerbose is among the added)
     user_level  LogLevel in force for the user, by its usual name: QUIET to DEBUG3
+    unsure      a shell as it seems, but ssh did not tell whether it is to run a command
     """
 
     __slots__ = (
         "background",
+        "defaults",
         "first",
         "kind",
         "last",
         "log",
         "supervised",
+        "unsure",
         "user_level",
         "without",
     )
@@ -60,13 +66,24 @@ class Plan:
         self.background = False
         self.first: list[str] = []
         self.last: list[str] = []
+        self.defaults: dict[str, str] = {}
         self.without = ""
         self.log = False
         self.user_level = "INFO"
+        self.unsure = False
 
     def add(self, keyword: str, value: object) -> None:
         """Add "-o keyword=value" where the user's own option wins."""
         self.last += ["-o", f"{keyword}={value}"]
+
+    def add_default(self, keyword: str, value: object, settings: Settings) -> None:
+        """Add the same where the user's files win too; "ssh -G" shows no word of theirs against it.
+
+        keyword is one of DEFAULTS.
+        """
+        if keyword.lower() not in settings.yielding:
+            self.add(keyword, value)
+            self.defaults[keyword.lower()] = str(value)
 
 
 class Standing:
@@ -157,8 +174,14 @@ def make(
     kind = kind_of(line, effective, standing)
     if kind == QUERY:
         return Plan(QUERY)
-    supervised = settings.restart == "always" or (settings.restart != "never" and kind != STREAM)
+    unsure = kind == SHELL and not effective and settings.restart != "always"
+    if unsure:
+        kind = STREAM  # a RemoteCommand that nobody knows of must not run twice
+    # A master's clients, its socket and its process id are ssh's own.
+    by_itself = kind == STREAM or line.asks_to_be_master
+    supervised = settings.restart == "always" or (settings.restart != "never" and not by_itself)
     plan = Plan(kind, supervised)
+    plan.unsure = unsure
     level = first_value(effective, "loglevel", _level_by_letters(line)).upper()
     plan.user_level = _OTHER_NAMES.get(level, level)
     _add_keepalive(plan, effective, settings)
@@ -171,10 +194,17 @@ def make(
         if by_configuration:  # ssh knows the keyword (8.7), and a file may say it as well as -f
             plan.first.append("ForkAfterAuthentication=no")
     timeout = first_value(effective, "connecttimeout", "none")
-    if timeout in ("none", "0") or "CONNECT_TIMEOUT" in settings.given:
+    if "CONNECT_TIMEOUT" in settings.given:
         plan.add("ConnectTimeout", settings.connect_timeout_s)
+    elif not effective:
+        plan.add_default("ConnectTimeout", settings.connect_timeout_s, settings)
+    elif timeout in ("none", "-1"):  # 0 is the user's word; "none" in a file is none for ssh itself
+        plan.add("ConnectTimeout", settings.connect_timeout_s)
+    if kind != STREAM and first_value(effective, "controlpersist", "no") != "no":
+        # A master in the background would take the session along, out of kssh's sight.
+        plan.first.append("ControlPersist=no")
     if kind == TUNNEL:
-        _add_for_tunnel(plan, line, effective, standing)
+        _add_for_tunnel(plan, line, effective, settings, standing)
     return plan
 
 
@@ -186,14 +216,21 @@ def _level_by_letters(line: CommandLine) -> str:
 
 def _add_keepalive(plan: Plan, effective: Mapping[str, Sequence[str]] | None, settings: Settings) -> None:
     interval = first_value(effective, "serveraliveinterval", "0")
-    if settings.interval_s == 0 or (interval != "0" and "INTERVAL" not in settings.given):
-        if "COUNTMAX" in settings.given:
-            plan.add("ServerAliveCountMax", settings.countmax)
-        return
-    plan.add("ServerAliveInterval", settings.interval_s)
+    if settings.interval_s != 0:
+        if "INTERVAL" in settings.given:
+            plan.add("ServerAliveInterval", settings.interval_s)
+        elif interval == "0":
+            plan.add_default("ServerAliveInterval", settings.interval_s, settings)
+    ours = bool(plan.last)
     countmax = first_value(effective, "serveralivecountmax", SSH_COUNTMAX)
-    if countmax == SSH_COUNTMAX or "COUNTMAX" in settings.given:
+    if (ours and countmax == SSH_COUNTMAX) or "COUNTMAX" in settings.given:
         plan.add("ServerAliveCountMax", settings.countmax)
+
+
+def may_tell(plan: Plan, settings: Settings) -> bool:
+    """Tell whether a word of kssh's own, at INFO, is wanted where ssh takes its place."""
+    levels = (plan.user_level, settings.loglevel)
+    return settings.restart != "never" and not any(level in QUIET_LEVELS for level in levels)
 
 
 def keepalive_s(effective: Mapping[str, Sequence[str]] | None, settings: Settings) -> float:
@@ -203,21 +240,33 @@ def keepalive_s(effective: Mapping[str, Sequence[str]] | None, settings: Setting
     answer is KSSH_INTERVAL's and ssh's is the command line's.
     """
     interval = first_value(effective, "serveraliveinterval", "0")
+    if interval == "0" and "serveraliveinterval" in settings.yielding:
+        return 0.0
     if "INTERVAL" in settings.given or not interval.isdigit() or interval == "0":
         return float(settings.interval_s)
     return float(interval)
 
 
 def _add_for_tunnel(
-    plan: Plan, line: CommandLine, effective: Mapping[str, Sequence[str]] | None, standing: Standing
+    plan: Plan,
+    line: CommandLine,
+    effective: Mapping[str, Sequence[str]] | None,
+    settings: Settings,
+    standing: Standing,
 ) -> None:
-    # "no" is also what an untouched configuration says; on the command line the user's own wins.
-    plan.add("ExitOnForwardFailure", "yes")
+    if first_value(effective, "exitonforwardfailure", "no") == "no":
+        plan.add_default("ExitOnForwardFailure", "yes", settings)
+    plan.defaults["streamlocalbindunlink"] = "yes"  # see add_for_restart()
     shared = first_value(effective, "controlpath", "none") != "none"
-    if shared and not (line.count("M") or line.has_keyword("ControlMaster")):
+    if shared and not line.asks_to_be_master:
         plan.add("ControlPath", "none")
     if not standing.asks and not standing.askpass:
         plan.add("BatchMode", "yes")
+
+
+def add_for_restart(plan: Plan, settings: Settings) -> None:
+    """Add what a tunnel needs that stood before: the socket of a "-L PATH:…" outlives its ssh."""
+    plan.add_default("StreamLocalBindUnlink", "yes", settings)
 
 
 _RESUME = {

@@ -82,6 +82,7 @@ class Rules(NamedTuple):
     first_start: str = "auto"
     backoff_max_s: float = 30.0
     maxstart: int = -1
+    runs_no_command: bool = False  # restartable for that reason alone
 
 
 class History(NamedTuple):

@@ -135,6 +135,8 @@ class Settings:
     Times are whole seconds.  interval_s 0 adds no keepalive, AUTO waits for take_interval(); maxstart
     and maxlifetime_s know NO_LIMIT and 0 for "none"; paths and names are "" where unset.  given holds
     the names (without KSSH_) that the environment sets: those beat ssh_config, defaults do not.
+    yielding holds keywords of ssh_config, in lower case, that the user's files set: a default of kssh's
+    gives way to what they say, be it only what ssh does by itself.
     """
 
     __slots__ = (
@@ -157,6 +159,7 @@ class Settings:
         "ssh",
         "stall_notice",
         "state_dir",
+        "yielding",
     )
 
     interval_s: int
@@ -193,6 +196,7 @@ class Settings:
             attribute = name.lower()
             setattr(self, attribute if hasattr(type(self), attribute) else attribute + "_s", value)
         self.given = frozenset(given)
+        self.yielding: frozenset[str] = frozenset()
 
     def take_interval(self, interval_s: int | None) -> None:
         """Put a remembered interval in the place of AUTO; None: as if the variable were unset."""

@@ -19,6 +19,7 @@ TAG = "P"
 # These ask ssh for something other than a connection.
 QUERIES = frozenset("VQGOZ")
 # remaining: HUdhjruz; an unknown letter is passed on as a flag, and ssh says what it thinks of it
+_MASTERS = ("yes", "true", "auto", "ask", "autoask")  # readconf.c, multistate_controlmaster
 _SEPARATORS = str.maketrans('="\t\r\n', "     ")  # misc.c, strdelim()
 
 
@@ -74,10 +75,25 @@ class CommandLine:
         """Return the arguments given to a letter, in order."""
         return [o.value for o in self.options if o.letter == letter and o.value is not None]
 
+    def keyword(self, keyword: str) -> str | None:
+        """Return what the first -o for a configuration keyword says, in lower case; None if there is none.
+
+        The line is split as readconf.c would; of the value it is the first word, or "".
+        """
+        for value in self.values("o"):
+            name, *words = value.translate(_SEPARATORS).lower().split() or [""]
+            if name == keyword.lower():
+                return words[0] if words else ""
+        return None
+
     def has_keyword(self, keyword: str) -> bool:
-        """Tell whether -o sets a configuration keyword, as readconf.c would split the line."""
-        wanted = [keyword.lower()]
-        return any(value.translate(_SEPARATORS).lower().split()[:1] == wanted for value in self.values("o"))
+        """Tell whether -o sets a configuration keyword."""
+        return self.keyword(keyword) is not None
+
+    @property
+    def asks_to_be_master(self) -> bool:
+        """Whether ssh is to be the master of a shared connection: over -M no ControlMaster wins (ssh.c)."""
+        return bool(self.count("M")) or self.keyword("ControlMaster") in _MASTERS
 
     def with_options(
         self,

@@ -157,6 +157,7 @@ class Supervisor:
             settings.first_start,
             float(settings.backoff_max_s),
             settings.maxstart,
+            plan.kind == SHELL and settings.restart != "always" and settings.resume == "off",
         )
         self._link = machine.Link(rules)
         self._loop = Loop()
@@ -392,8 +393,7 @@ class Supervisor:
         self._look_whether_to_ask()
         plan = planning.make(self._line, self._configuration, self._settings, self._standing)
         if self._kind == TUNNEL and self._link.history.sessions:
-            # The socket of a "-L PATH:…" outlives the ssh that made it.
-            plan.add("StreamLocalBindUnlink", "yes")
+            planning.add_for_restart(plan, self._settings)
         if self._kind == SHELL and self._settings.resume != "off":
             planning.add_resume(plan, self._settings.resume, f"kssh-{statefile.machine()}-{os.getpid()}")
         if channel is not None:
@@ -482,6 +482,9 @@ class Supervisor:
                 return  # "~&" was typed ahead of it
             self._guard(run)
             self._dispatch(machine.SessionReached(time.monotonic()))
+        if seen.command_sent and self._link.rules.runs_no_command:
+            self._dispatch(machine.CommandSent())
+            self._kind = self._link.rules.kind
         if not run.up and machine.has_gone_up(seen, self._kind, self._remote_forwards, self._device):
             run.up = True
             missing = wording.missing(seen) if self._kind == TUNNEL else ""

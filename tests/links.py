@@ -268,3 +268,8 @@ def records() -> list[dict[str, Any]]:
 def lines_of(path: Path) -> list[str]:
     """Return the lines of a file that need not be there yet."""
     return path.read_text(errors="replace").splitlines() if path.exists() else []
+
+
+def started_with(pid: int) -> list[str]:
+    """Return the words that a process was started with."""
+    return list(psutil.Process(pid).cmdline())

@@ -225,6 +225,41 @@ OTHER_VERSIONS: dict[str, tuple[list[str], dict[str, object]]] = {
         ],
         SESSION_ENDED,
     ),
+    "a command": (
+        [
+            "debug1: channel 0: new session [client-session] (inactive timeout: 0)",
+            "debug1: Entering interactive session.",
+            "debug1: Sending command: top",
+        ],
+        {"phase": SESSION, "command_sent": True},
+    ),
+    "a subsystem": (
+        [
+            "debug1: channel 0: new [client-session]",
+            "debug1: Entering interactive session.",
+            "debug1: Sending subsystem: sftp",
+        ],
+        {"phase": SESSION, "command_sent": True},
+    ),
+    "a command of a client of this master": (
+        [
+            "debug1: channel 0: new session [client-session] (inactive timeout: 0)",
+            "debug1: Entering interactive session.",
+            "debug1: channel 2: new session [client-session] (inactive timeout: 0)",
+            "debug1: Sending command: top",
+        ],
+        {"phase": SESSION},
+    ),
+    "a command of its own, then a client's": (
+        [
+            "debug1: channel 0: new session [client-session] (inactive timeout: 0)",
+            "debug1: Entering interactive session.",
+            "debug1: Sending command: top",
+            "debug1: channel 2: new session [client-session] (inactive timeout: 0)",
+            "debug1: Sending command: top",
+        ],
+        {"phase": SESSION, "command_sent": True},
+    ),
     "an exit status for another channel": (
         [
             "debug1: channel 1: new [client-session]",

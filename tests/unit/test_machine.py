@@ -32,6 +32,7 @@ from pykeepssh.machine import (
     WAITING,
     Action,
     Arm,
+    CommandSent,
     DelayElapsed,
     Deserted,
     Disarm,
@@ -105,7 +106,7 @@ def exited(
 
 def after(*events: Event, link: Link | None = None, **more: object) -> tuple[Link, list[Action]]:
     """Return a link after events, and what the last of them led to."""
-    link = link or Link(rules(**more))
+    link = link or Link(more["rules"] if "rules" in more else rules(**more))
     actions: tuple[Action, ...] = ()
     for event in (Started(), *events):
         link, actions = step(link, event)
@@ -138,6 +139,7 @@ SAMPLES: dict[type, Event] = {
     Started: Started(5.0),
     SessionReached: SessionReached(7.0),
     WentUp: WentUp(),
+    CommandSent: CommandSent(),
     Exited: exited(),
     DelayElapsed: DelayElapsed(),
     KillElapsed: KillElapsed(),
@@ -162,12 +164,14 @@ NEXT = {
     (IDLE, Started): STARTING,
     (STARTING, SessionReached): STARTING,
     (STARTING, WentUp): UP,
+    (STARTING, CommandSent): STARTING,
     (STARTING, Exited): WAITING,
     (STARTING, RetryRequested): RESTARTING,
     (STARTING, PathOpened): RESTARTING,
     (STARTING, LinkFoundDead): RESTARTING,
     (STARTING, StopRequested): STOPPING,
     (STARTING, LifetimeElapsed): STOPPING,
+    (UP, CommandSent): UP,
     (UP, Exited): STARTING,
     (UP, RetryRequested): RESTARTING,
     (UP, LinkFoundDead): RESTARTING,
@@ -179,6 +183,7 @@ NEXT = {
     (WAITING, StopRequested): ENDED,
     (WAITING, LifetimeElapsed): ENDED,
     (RESTARTING, SessionReached): RESTARTING,
+    (RESTARTING, CommandSent): RESTARTING,
     (RESTARTING, Exited): STARTING,
     (RESTARTING, KillElapsed): RESTARTING,
     (RESTARTING, StopRequested): STOPPING,
@@ -235,6 +240,28 @@ def test_up_is_told_once() -> None:
     link, actions = after(SessionReached(0.0), WentUp())
     assert told(actions) == [(SAY_UP, "")]
     assert step(link, WentUp()) == (link, ())
+
+
+# -- a command that nobody knew of ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("before", [[], [WentUp()], [WentUp(), RetryRequested()]], ids=len)
+def test_a_shell_that_turns_out_to_be_a_command_is_not_started_again(before: list[Event]) -> None:
+    """What a "Match exec" says at one start it need not say at another."""
+    events = [SessionReached(0.0), *before]
+    shell = rules(SHELL, runs_no_command=True)
+    _, actions = after(*events, exited(HEALTHY_S), rules=shell)
+    assert delay(actions) == 0.0
+    _, actions = after(*events, CommandSent(), exited(HEALTHY_S), rules=shell)
+    assert delay(actions) is None
+    assert finish(actions) == FAILED
+
+
+@pytest.mark.parametrize("kind", [SHELL, ATTACH])
+def test_a_command_that_may_run_again_is_started_again(kind: str) -> None:
+    """One that kssh itself asked for, one that attaches, one that the user wants restarted."""
+    _, actions = after(SessionReached(0.0), CommandSent(), exited(HEALTHY_S), rules=rules(kind))
+    assert delay(actions) == 0.0
 
 
 # -- histories ---------------------------------------------------------------------------------------

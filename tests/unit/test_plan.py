@@ -9,15 +9,18 @@ import pytest
 from pykeepssh.attach import attaches
 from pykeepssh.kinds import ATTACH, COMMAND, QUERY, SHELL, STREAM, TUNNEL
 from pykeepssh.plan import (
+    DEFAULTS,
     VERBOSE_FUNCTIONS,
     Plan,
     Standing,
+    add_for_restart,
     add_log_channel,
     add_resume,
     first_value,
     keepalive_s,
     kind_of,
     make,
+    may_tell,
     shares_connection,
 )
 from pykeepssh.settings import Settings
@@ -42,6 +45,7 @@ UNTOUCHED = {
     "exitonforwardfailure": "no",
     "loglevel": "INFO",
 }
+UNTOUCHED_LISTS = {keyword: [value] for keyword, value in UNTOUCHED.items()}
 # And what it says on top of that for options of the command line.
 BY_LETTER = {
     "N": {"sessiontype": "none", "requesttty": "false"},
@@ -265,8 +269,110 @@ def test_whose_word_about_keepalive_wins(name: str, kind: str) -> None:
 
 def test_keepalive_is_added_without_an_answer_from_ssh() -> None:
     plan = make(line_of("h"), None, Settings({}), TERMINAL)
-    assert added(plan) == {"ServerAliveInterval": "15", "ServerAliveCountMax": "3", "ConnectTimeout": "15"}
+    assert added(plan) == {"ServerAliveInterval": "15", "ServerAliveCountMax": "3"}
     assert plan.user_level == "INFO"
+
+
+# words, KSSH_RESTART, kind, is it supervised, is it said
+UNKNOWN = {
+    "a shell, or a RemoteCommand": ("h", "auto", STREAM, False, True),
+    "a shell that may run anything again": ("h", "always", SHELL, True, False),
+    "a shell that kssh keeps out of": ("h", "never", STREAM, False, True),
+    "a command": ("-t h top", "auto", COMMAND, True, False),
+    "an attacher": ("-t h tmux a", "auto", ATTACH, True, False),
+    "a tunnel": ("-N h", "auto", TUNNEL, True, False),
+}
+
+
+@pytest.mark.parametrize("name", UNKNOWN)
+def test_what_is_not_known_is_taken_for_a_command(name: str) -> None:
+    words, restart, kind, supervised, unsure = UNKNOWN[name]
+    for effective in (None, {}):
+        plan = make(line_of(words), effective, Settings({"KSSH_RESTART": restart}), TERMINAL)
+        assert (plan.kind, plan.supervised, plan.unsure) == (kind, supervised, unsure)
+    assert not plan_of(words, environment={"RESTART": restart}).unsure
+
+
+# words, environment, is a word of kssh's wanted
+TOLD = {
+    "as a rule": ("h", {}, True),
+    "ssh is to be quiet": ("-q h", {}, False),
+    "kssh is to be quiet": ("h", {"LOGLEVEL": "ERROR"}, False),
+    "nothing would be started again": ("h", {"RESTART": "never"}, False),
+}
+
+
+@pytest.mark.parametrize("name", TOLD)
+def test_kssh_says_what_it_does_not_know(name: str) -> None:
+    words, environment, wanted = TOLD[name]
+    settings = Settings({"KSSH_" + variable: value for variable, value in environment.items()})
+    assert may_tell(make(line_of(words), None, settings, TERMINAL), settings) == wanted
+
+
+# -- what the user's files say although ssh takes it anyway ----------------------------------------------
+
+# words, environment, what kssh adds where nothing is said, and may give way
+GIVING_WAY: dict[str, tuple[str, dict[str, str], set[str]]] = {
+    "a stream": ("h ls", {}, {"serveraliveinterval"}),
+    "a shell": ("h", {}, {"serveraliveinterval"}),
+    "a tunnel": ("-N h", {}, {"serveraliveinterval", "exitonforwardfailure", "streamlocalbindunlink"}),
+    "KSSH_INTERVAL beats the files": ("h ls", {"INTERVAL": "15"}, set()),
+    "KSSH_INTERVAL adds none": ("h ls", {"INTERVAL": "0"}, set()),
+}
+
+
+@pytest.mark.parametrize("name", GIVING_WAY)
+def test_a_default_gives_way_to_the_files(name: str) -> None:
+    words, environment, expected = GIVING_WAY[name]
+    line, settings = line_of(words), Settings({"KSSH_" + name: value for name, value in environment.items()})
+    plan = make(line, effective_of(line), settings, TERMINAL)
+    assert set(plan.defaults) == expected
+    assert (
+        plan.defaults.items()
+        >= {k.lower(): v for k, v in added(plan).items() if k.lower() in expected}.items()
+    )
+    settings.yielding = frozenset(DEFAULTS)
+    assert {k.lower() for k in added(make(line, effective_of(line), settings, TERMINAL))}.isdisjoint(expected)
+
+
+def test_what_ssh_does_not_tell_at_all_may_be_in_the_files() -> None:
+    plan = make(line_of("-N h"), None, Settings({}), TERMINAL)
+    assert set(plan.defaults) == set(DEFAULTS)
+    settings = Settings({})
+    settings.yielding = frozenset(DEFAULTS)
+    assert added(make(line_of("-N h"), None, settings, TERMINAL)) == {}
+
+
+@pytest.mark.parametrize(
+    "configured",
+    [
+        {"serveraliveinterval": "9", "connecttimeout": "9", "exitonforwardfailure": "yes"},
+        {"serveraliveinterval": "1", "connecttimeout": "1", "exitonforwardfailure": "yes"},
+    ],
+)
+def test_what_ssh_tells_needs_no_second_question(configured: dict[str, str]) -> None:
+    plan = plan_of("-N h", **configured)
+    assert set(plan.defaults) == {"streamlocalbindunlink"}
+    assert added(plan) == {}
+
+
+def test_a_count_alone_is_added_to_no_keepalive() -> None:
+    settings = Settings({})
+    settings.yielding = frozenset(DEFAULTS)
+    assert added(make(line_of("h ls"), UNTOUCHED_LISTS, settings, TERMINAL)) == {}
+    settings = Settings({"KSSH_COUNTMAX": "5"})
+    settings.yielding = frozenset(DEFAULTS)
+    plan = make(line_of("h ls"), UNTOUCHED_LISTS, settings, TERMINAL)
+    assert added(plan) == {"ServerAliveCountMax": "5"}
+
+
+def test_the_socket_of_a_tunnel_that_stood_is_taken_away() -> None:
+    for yielding, keywords in ((frozenset[str](), {"StreamLocalBindUnlink"}), (frozenset(DEFAULTS), set())):
+        settings = Settings({})
+        settings.yielding = yielding
+        plan = Plan(TUNNEL)
+        add_for_restart(plan, settings)
+        assert set(added(plan)) == keywords
 
 
 # -- other options -----------------------------------------------------------------------------------
@@ -274,7 +380,8 @@ def test_keepalive_is_added_without_an_answer_from_ssh() -> None:
 TIMEOUTS: dict[str, tuple[dict[str, str], dict[str, str], str | None]] = {
     "nothing said": ({}, {}, "15"),
     "ssh_config says": ({}, {"connecttimeout": "60"}, None),
-    "ssh_config says 0": ({}, {"connecttimeout": "0"}, "15"),
+    "ssh_config says 0": ({}, {"connecttimeout": "0"}, None),
+    "nothing said, as a number": ({}, {"connecttimeout": "-1"}, "15"),
     "KSSH_CONNECT_TIMEOUT beats ssh_config": ({"CONNECT_TIMEOUT": "7"}, {"connecttimeout": "60"}, "7"),
 }
 
@@ -321,6 +428,62 @@ def test_a_tunnel_has_its_own_connection(name: str) -> None:
     line = line_of(words)
     assert (added(plan).get("ControlPath") == "none") == own
     assert shares_connection(plan, line, {"controlpath": [path]}) == shared
+
+
+# words, KSSH_RESTART, supervised
+WHO_IS_MASTER = {
+    "-M": ("-M h", "auto", False),
+    "-M for a tunnel": ("-fNM -S s h", "auto", False),
+    "-M behind the host": ("h -M -N", "auto", False),
+    "ControlMaster=yes": ("-N -oControlMaster=yes h", "auto", False),
+    "ControlMaster=auto": ("-N -o ControlMaster=auto h", "auto", False),
+    "ControlMaster=ask": ("-N -o controlmaster=ASK h", "auto", False),
+    "ControlMaster=autoask": ("-N -o ControlMaster=autoask h", "auto", False),
+    "ControlMaster=no": ("-N -o ControlMaster=no h", "auto", True),
+    "no, then -M": ("-N -o ControlMaster=no -M h", "auto", False),
+    "the first word counts": ("-N -o ControlMaster=no -o ControlMaster=yes h", "auto", True),
+    "a word that ssh refuses": ("-N -o ControlMaster=maybe h", "auto", True),
+    "a client": ("-N -S s h", "auto", True),
+    "always": ("-N -M h", "always", True),
+    "never": ("-N -M h", "never", False),
+    "in the remote command": ("-t h top -M", "auto", True),
+}
+
+
+@pytest.mark.parametrize("name", WHO_IS_MASTER)
+def test_who_asks_to_be_a_master_gets_ssh_itself(name: str) -> None:
+    words, restart, supervised = WHO_IS_MASTER[name]
+    plan = plan_of(words, environment={"RESTART": restart}, controlpath="/m", controlpersist="60")
+    assert plan.supervised == supervised
+    assert (plan.first == ["ControlPersist=no"]) == supervised
+    if not supervised:
+        assert added(plan) == {"ServerAliveInterval": "15", "ServerAliveCountMax": "3"}
+
+
+@pytest.mark.parametrize("value", ["ControlMaster yes", "controlmaster = auto", '"ControlMaster" "yes"'])
+def test_a_master_is_known_however_it_is_written(value: str) -> None:
+    line = parse(["-N", "-o" + value, "h"], lambda: False)
+    assert not make(line, effective_of(line), Settings({}), TERMINAL).supervised
+
+
+# words, KSSH_RESTART, ControlPersist in force, is it taken back
+PERSISTENT = {
+    "a shell": ("h", "auto", "yes", True),
+    "for a time": ("h", "auto", "600", True),
+    "a command": ("-t h top", "auto", "yes", True),
+    "a tunnel": ("-N h", "auto", "yes", True),
+    "none": ("-N h", "auto", "no", False),
+    "ssh itself": ("h", "never", "yes", False),
+    "a stream is ssh itself": ("h ls", "auto", "yes", False),
+    "a stream has no pty that hangs up": ("h ls", "always", "yes", False),
+}
+
+
+@pytest.mark.parametrize("name", PERSISTENT)
+def test_no_master_takes_a_supervised_session_into_the_background(name: str) -> None:
+    words, restart, persist, expected = PERSISTENT[name]
+    plan = plan_of(words, environment={"RESTART": restart}, controlpersist=persist)
+    assert ("ControlPersist=no" in plan.first) == expected
 
 
 def test_without_an_answer_from_ssh_nothing_is_known_to_be_shared() -> None:
@@ -455,3 +618,6 @@ def test_a_shell_is_resumed_in_a_session_of_that_name(tool: str) -> None:
 )
 def test_the_keepalive_that_ssh_ends_up_with(said: str, environment: dict[str, str], expected: int) -> None:
     assert keepalive_s({"serveraliveinterval": [said]}, Settings(environment)) == expected
+    settings = Settings(environment)
+    settings.yielding = frozenset(DEFAULTS)
+    assert keepalive_s({"serveraliveinterval": [said]}, settings) == (0 if said == "0" else expected)

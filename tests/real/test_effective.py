@@ -1,0 +1,185 @@
+"""What the real ssh tells of its configuration, and how long it may take to do so."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from harness import alive, need, wait_for
+from pykeepssh.effective import Files, Question, ask_configuration, parse_configuration
+from pykeepssh.sshargs import CommandLine, parse
+
+ENVIRONMENT = dict(os.environb)
+DEFAULTS = {"serveraliveinterval": "15", "exitonforwardfailure": "yes", "streamlocalbindunlink": "yes"}
+
+
+def line_of(*words: str) -> CommandLine:
+    return parse(words, lambda: False)
+
+
+# -- one limit over all --------------------------------------------------------------------------------
+
+# Each ends in time for no read to wait for long, and not in time as a whole; $$ is noted.
+SLOW = {
+    "says nothing": "sleep 600",
+    "says a little, again and again": "while :; do echo x; sleep 0.1; done",
+    "has said all and does not end": "exec >&-; sleep 600",
+    "has a child that says nothing": "sleep 600 & wait",
+}
+
+
+@pytest.mark.parametrize("name", SLOW)
+def test_one_limit_is_over_all_of_an_answer_and_nothing_is_left(name: str, tmp_path: Path) -> None:
+    note = tmp_path / "pid"
+    question = Question("/bin/sh", ["-c", f"echo $$ >{note}; {SLOW[name]}"], ENVIRONMENT)
+    pid = int(wait_for(lambda: note.exists() and note.read_text().strip()))
+    below = psutil.Process(pid).children(recursive=True)
+    began = time.monotonic()
+    _, status = question.answer(0.5)
+    assert status is None
+    assert time.monotonic() - began >= 0.5
+    assert not alive(pid)
+    wait_for(lambda: not any(alive(process.pid) for process in below), what="its children to go")
+
+
+@pytest.mark.parametrize(("script", "expected"), [("echo a; exit 3", 3), ("kill -9 $$", -9)])
+def test_an_answer_is_what_was_printed_and_the_status(script: str, expected: int) -> None:
+    output, status = Question("/bin/sh", ["-c", script], ENVIRONMENT).answer()
+    assert (output, status) == (b"a\n" if expected == 3 else b"", expected)
+
+
+def test_what_an_answer_left_running_goes_on(tmp_path: Path) -> None:
+    """As a "Match exec" that opens a door may do."""
+    note = tmp_path / "note"
+    script = f"(sleep 0.2; echo done >{note}) >&- & exit 0"
+    assert Question("/bin/sh", ["-c", script], ENVIRONMENT).answer()[1] == 0
+    wait_for(note.exists)
+
+
+def test_the_question_has_no_terminal_to_ask_on() -> None:
+    script = (
+        "exec 2>/dev/null; (: </dev/tty) && echo terminal; cat; ps -o sid= -p $$ | grep -qw $$ && echo leads"
+    )
+    output, _ = Question("/bin/sh", ["-c", script], ENVIRONMENT).answer()
+    assert output == b"leads\n"
+
+
+# -- what the files say --------------------------------------------------------------------------------
+
+# The configuration files by name, the first of which is for -F; what of DEFAULTS they set to what ssh
+# takes anyway.
+FILES: dict[str, tuple[dict[str, str], set[str]]] = {
+    "nothing": ({"config": ""}, set()),
+    "an interval of 0": ({"config": "ServerAliveInterval 0"}, {"serveraliveinterval"}),
+    "written otherwise": ({"config": '\tserveraliveinterval = "0"'}, {"serveraliveinterval"}),
+    "for this host": ({"config": "Host h*\n ServerAliveInterval 0"}, {"serveraliveinterval"}),
+    "for another host": ({"config": "Host other\n ServerAliveInterval 0"}, set()),
+    "for another user": ({"config": "Match user nobody-here\n ServerAliveInterval 0"}, set()),
+    "for all but others": (
+        {"config": "Match host !other,*\n ServerAliveInterval 0"},
+        {"serveraliveinterval"},
+    ),
+    "by a command": ({"config": 'Match exec "true"\n ServerAliveInterval 0'}, {"serveraliveinterval"}),
+    "not by a command": ({"config": 'Match exec "false"\n ServerAliveInterval 0'}, set()),
+    "in the end": ({"config": "Match final\n ServerAliveInterval 0"}, {"serveraliveinterval"}),
+    "a comment": ({"config": "# ServerAliveInterval 0"}, set()),
+    "forwards need not stand": ({"config": "ExitOnForwardFailure no"}, {"exitonforwardfailure"}),
+    "a socket is to stay": ({"config": "StreamLocalBindUnlink no"}, {"streamlocalbindunlink"}),
+    "all of them": (
+        {"config": "ServerAliveInterval 0\nExitOnForwardFailure no\nStreamLocalBindUnlink no"},
+        set(DEFAULTS),
+    ),
+    "the first value counts": (
+        {"config": "ServerAliveInterval 0\nServerAliveInterval 60"},
+        {"serveraliveinterval"},
+    ),
+    "in an included file": (
+        {"config": "Include {folder}/more", "more": "ServerAliveInterval 0"},
+        {"serveraliveinterval"},
+    ),
+    "in one of many": (
+        {"config": "Host h\nInclude {folder}/*.conf", "a.conf": "", "b.conf": "ServerAliveInterval 0"},
+        {"serveraliveinterval"},
+    ),
+    "in one that an included file includes": (
+        {"config": "Include {folder}/a", "a": "Include {folder}/b", "b": "ServerAliveInterval 0"},
+        {"serveraliveinterval"},
+    ),
+    "in a file for another host": (
+        {"config": "Host other\nInclude {folder}/more", "more": "ServerAliveInterval 0"},
+        set(),
+    ),
+    "in a quoted file": (
+        {"config": 'Include "{folder}/m ore"', "m ore": "ServerAliveInterval 0"},
+        {"serveraliveinterval"},
+    ),
+    "in a folder of many": (
+        {"config": "Include {folder}/*/more", "sub/more": "ServerAliveInterval 0"},
+        {"serveraliveinterval"},
+    ),
+    "in a file that includes itself": ({"config": "Include {folder}/a", "a": "Include {folder}/a"}, set()),
+    "in a file with an odd name": ({"co[n]f*g": "ServerAliveInterval 0"}, {"serveraliveinterval"}),
+    "in a file whose name cannot be asked for": (
+        {'co"nfig': "Host other\n ServerAliveInterval 0"},
+        set(DEFAULTS),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_word_of_the_user_s_is_known_although_it_changes_nothing(name: str, tmp_path: Path) -> None:
+    files, expected = FILES[name]
+    for path, text in files.items():
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_text(text.replace("{folder}", str(tmp_path)) + "\n")
+    ssh = need("ssh")
+    line = line_of("-F", str(tmp_path / next(iter(files))), "-N", "h")
+    output, status = ask_configuration(ssh, line, ENVIRONMENT).answer()
+    if status != 0:
+        assert name == "in a file that includes itself"
+        return
+    configuration = parse_configuration(output)
+    read = Files(line)
+    named = read.naming(DEFAULTS)
+    assert named >= expected - (set(DEFAULTS) if '"' in next(iter(files)) else set())
+    if name == "nothing":
+        assert not named
+    defaults = {keyword: DEFAULTS[keyword] for keyword in named} or DEFAULTS
+    assert read.explicit(ssh, line, ENVIRONMENT, configuration, defaults) >= expected & set(defaults)
+    if '"' not in next(iter(files)):
+        assert read.explicit(ssh, line, ENVIRONMENT, configuration, DEFAULTS) == expected
+
+
+def test_the_command_line_is_a_word_too(tmp_path: Path) -> None:
+    (tmp_path / "config").write_text("Host other\n ServerAliveInterval 0\n")
+    line = line_of("-F", str(tmp_path / "config"), "-oServerAliveInterval=0", "h", "-N")
+    configuration = parse_configuration(ask_configuration(need("ssh"), line, ENVIRONMENT).answer()[0])
+    explicit = Files(line).explicit(need("ssh"), line, ENVIRONMENT, configuration, DEFAULTS)
+    assert explicit == {"serveraliveinterval"}
+
+
+def test_an_ssh_that_does_not_tell_leaves_the_word_to_the_user(tmp_path: Path) -> None:
+    (tmp_path / "config").write_text("")
+    line = line_of("-F", str(tmp_path / "config"), "h")
+    files = Files(line)
+    assert files.explicit("/bin/false", line, ENVIRONMENT, {}, DEFAULTS) == set(DEFAULTS)
+    assert files.explicit("/nonexistent", line, ENVIRONMENT, {}, DEFAULTS) == set(DEFAULTS)
+
+
+def test_the_files_are_those_of_ssh() -> None:
+    own, system = Files(line_of("h")).paths
+    assert own.endswith("/.ssh/config")
+    assert system == "/etc/ssh/ssh_config"
+    assert Files(line_of("-F", "none", "h")).paths == []
+    assert Files(line_of("-F", "a", "h", "-F", "/b")).paths == ["/b"]
+    assert Files(line_of("-F", "a", "h")).paths == [str(Path.cwd() / "a")]
+
+
+def test_what_cannot_be_read_is_no_reason_to_wait(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    for path in (tmp_path / "fifo", tmp_path / "none", tmp_path):
+        assert Files(line_of("-F", str(path), "h")).naming(DEFAULTS) == frozenset()
