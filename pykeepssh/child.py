@@ -117,6 +117,7 @@ class PtyChild:
         size: bytes | None,
         stderr_fd: int | None,
         piped: bool = False,
+        stdout_fd: int | None = None,
     ) -> None:
         """Start ssh.
 
@@ -124,6 +125,7 @@ class PtyChild:
         size       struct winsize (ioctl_tty(2)) that it has then, or None
         stderr_fd  descriptor for ssh's standard error, or None for the pty
         piped      ssh's standard output is a pipe of pipe_bytes
+        stdout_fd  descriptor for ssh's standard output, or None for pipe or pty
 
         A pty takes 8 kB and hands over 4 at a time, by a thread of the kernel's.  ssh writes to its
         standard output what the server sends and nothing of its own, and asks whether that is a
@@ -148,7 +150,9 @@ class PtyChild:
             with _closed_on_failure(), _signals_held() as mask:
                 if stderr_fd is not None:
                     replaced[2] = _clear_of_the_pty(stderr_fd)
-                if piped:
+                if stdout_fd is not None:
+                    replaced[1] = _clear_of_the_pty(stdout_fd)
+                elif piped:
                     self.pipe, self._pipe_end = _wide_pipe()
                     replaced[1] = _clear_of_the_pty(self._pipe_end)
                 spawn_class: Any = type("Spawn", (_Spawn,), {"pass_fds": tuple(replaced.values())})

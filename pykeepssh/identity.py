@@ -115,6 +115,20 @@ def wants_device(line: CommandLine, configuration: _Configuration | None) -> boo
     return wish not in ("no", "false") if wish else bool(line.count("w"))
 
 
+def stands_once(forwards: Sequence[str]) -> bool:
+    """Tell whether one of the forwards, as forwards() returns them, is a listener that only one can have."""
+    return any(_is_fixed(forward[0], forward[1:]) for forward in forwards)
+
+
+def _is_fixed(letter: str, value: str) -> bool:
+    if letter == "w":
+        return value.partition(":")[0].isdigit() or value.partition(":")[2].isdigit()
+    if letter != "R":
+        return True
+    # Only on the other side a port of 0 leaves the choice to the one who listens.
+    return with_port(value.partition(" ")[0], 1) is None
+
+
 def name(line: CommandLine, configuration: _Configuration | None) -> str:
     """Return a name that a person can read and that only an identical link has.
 

@@ -16,7 +16,6 @@ import time
 
 from . import files, history, record
 from .errors import BadValue, printable
-from .kinds import TUNNEL
 
 # A lock that was released a moment ago, by a link that is just ending, is worth this wait.
 LOCK_WAIT_S = 0.5
@@ -295,11 +294,11 @@ class Place:
 
 
 def _tidy(folder: str) -> None:
-    """Remove the records of sessions whose kssh was killed: unlike a tunnel's, nobody writes them again."""
+    """Remove the records whose kssh was killed and has its pid in their name: nobody writes them again."""
     for path in glob.glob(os.path.join(glob.escape(folder), f"{machine()}.*.json")):
         try:
             found = record.unpack(files.read(path, record.MOST_BYTES) or b"")
-            if found is not None and found["kind"] != TUNNEL:
+            if found is not None and path.endswith(f"-{found['pid']}.json"):
                 os.kill(found["pid"], 0)
         except ProcessLookupError:
             files.remove(path)

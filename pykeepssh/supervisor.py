@@ -140,6 +140,8 @@ class Supervisor:
         self._back = back
         self._host = printable(line.destination or "")
         self._name = settings.name or identity.name(line, configuration)
+        forwards = identity.forwards(line, configuration)
+        self._once = plan.kind == TUNNEL and (bool(settings.name) or identity.stands_once(forwards))
         self._remote_forwards = identity.remote_forwards(line, configuration)
         self._version: tuple[int, int] | None = None
         shares = planning.shares_connection(plan, line, configuration)
@@ -244,12 +246,12 @@ class Supervisor:
         """Take the lock and the pidfile; return who holds the lock, or None."""
         if self._settings.pidfile:
             statefile.Pidfile.check(self._settings.pidfile)
-        name = self._name if self._kind == TUNNEL else f"{self._name}-{os.getpid()}"
+        name = self._name if self._once else f"{self._name}-{os.getpid()}"
         odd = self._place.open(self._settings.state_dir, name)
         if odd and self._kind == TUNNEL:  # a shell needs no record
             self._log.write(notify.ERROR, odd)
         try:
-            holder = self._place.lock() if self._kind == TUNNEL else None
+            holder = self._place.lock() if self._once else None
         except OSError as error:
             holder, why = (
                 None,
@@ -442,13 +444,15 @@ class Supervisor:
         if self._standing.askpass and not (self._standing.asks and self._standing.session):
             # Without kssh ssh would have no terminal to ask on.  This one is a pty of ours.
             environment.setdefault(b"SSH_ASKPASS_REQUIRE", b"force")
+        stdout_fd = 1 if self._kind == TUNNEL and not _is_terminal(1) else None  # for a LocalCommand
         if self._relay.screen is None:
-            return PtyChild(self._path, words, environment, None, None, None)
+            return PtyChild(self._path, words, environment, None, None, None, stdout_fd=stdout_fd)
         user = self._relay.screen.terminal
         # Which of the two is the older, pipe or pty, is known by the pty being raw: not if the user's
         # terminal sends no signals as it is.
         piped = piped and self._kind in _ON_TERMINAL and bool(user.modes[3] & termios.ISIG)
-        return PtyChild(self._path, words, environment, user.modes, user.size(), self._relay.stderr_fd, piped)
+        terms = user.modes, user.size(), self._relay.stderr_fd
+        return PtyChild(self._path, words, environment, *terms, piped, stdout_fd)
 
     def _open_channel(self) -> sshlog.LogChannel | None:
         try:
@@ -460,9 +464,20 @@ class Supervisor:
                 self._log.write(notify.ERROR, f"{self._host}: {why}")
             return None
 
+    def _give_up_output(self) -> None:
+        """Let go of standard output, as "ssh -N" does once it is connected: who reads it to its end goes on.
+
+        What a LocalCommand has to say has been said by then.
+        """
+        if self._kind == TUNNEL and not _is_terminal(1):
+            null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+            os.dup2(null, 1)
+            os.close(null)
+
     def _assume_up(self) -> None:
         """Without a log channel, a run that lasted this long counts as a session from its start."""
         if self._relay.run is not None:
+            self._give_up_output()
             self._dispatch(machine.SessionReached(self._relay.run.started))
             self._dispatch(machine.WentUp())
 
@@ -480,6 +495,7 @@ class Supervisor:
             self._relay.begin_session(run)
             if self._relay.run is not run:
                 return  # "~&" was typed ahead of it
+            self._give_up_output()
             self._guard(run)
             self._dispatch(machine.SessionReached(time.monotonic()))
         if seen.command_sent and self._link.rules.runs_no_command:
@@ -757,6 +773,13 @@ class Supervisor:
     def _next_wall(self) -> float | None:
         left_s = self._loop.left_s(machine.DELAY)
         return None if left_s is None else time.time() + left_s
+
+
+def _is_terminal(fd: int) -> bool:
+    try:
+        return os.isatty(fd)
+    except OSError:
+        return False
 
 
 _TIMERS: dict[str, machine.Event] = {

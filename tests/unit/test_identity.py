@@ -137,3 +137,38 @@ def test_a_tunnel_device_is_asked_for_by_letter_or_file() -> None:
     assert identity.wants_device(line("h"), {"tunnel": ["point-to-point"]})
     assert not identity.wants_device(line("h"), {"tunnel": ["false"]})
     assert not identity.wants_device(line("h"), {"user": ["x"]})
+
+
+# The forwards of a link, as ssh tells them or as the command line has them; can it stand only once.
+ONCE = {
+    "none": ([], False),
+    "a local port": (["L8080 [localhost]:80"], True),
+    "a local port of the command line": (["L8080:localhost:80"], True),
+    "a local socket": (["L/run/s [localhost]:80"], True),
+    "a proxy": (["D1080"], True),
+    "a remote port": (["R2222 [localhost]:22"], True),
+    "a remote port of the command line": (["R2222:localhost:22"], True),
+    "a remote port at an address": (["R[::1]:2222 [localhost]:22"], True),
+    "a remote port at an address of the command line": (["R[::1]:2222:localhost:22"], True),
+    "a remote proxy": (["R1080"], True),
+    "a remote socket": (["R/run/s [localhost]:22"], True),
+    "to host 0": (["R2222:0:22"], True),
+    "any remote port": (["R0 [localhost]:22"], False),
+    "any remote port of the command line": (["R0:localhost:22"], False),
+    "any remote port at an address": (["R127.0.0.1:0 [localhost]:22"], False),
+    "any remote port at an address of the command line": (["R127.0.0.1:0:localhost:22"], False),
+    "any remote port at an IPv6 address of the command line": (["R[::1]:0:localhost:22"], False),
+    "any remote port for a proxy": (["R0"], False),
+    "any remote port at an address for a proxy": (["R127.0.0.1:0"], False),
+    "any of one and a fixed one": (["R0 [localhost]:22", "R2222 [localhost]:22"], True),
+    "any device": (["wany"], False),
+    "any devices": (["wany:any"], False),
+    "a device": (["w3"], True),
+    "a device over there": (["wany:3"], True),
+}
+
+
+@pytest.mark.parametrize("case", ONCE)
+def test_only_a_fixed_listener_cannot_stand_twice(case: str) -> None:
+    forwards, once = ONCE[case]
+    assert identity.stands_once(forwards) == once
