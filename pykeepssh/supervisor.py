@@ -140,7 +140,7 @@ class Supervisor:
         self._back = back
         self._host = printable(line.destination or "")
         self._name = settings.name or identity.name(line, configuration)
-        forwards = identity.forwards(line, configuration)
+        forwards = identity.forwards(line, configuration) + identity.forwards(line, None)
         self._once = plan.kind == TUNNEL and (bool(settings.name) or identity.stands_once(forwards))
         self._remote_forwards = identity.remote_forwards(line, configuration)
         self._version: tuple[int, int] | None = None

@@ -805,7 +805,9 @@ def test_an_idle_tunnel_costs_no_wake_up(tmp_path: Path) -> None:
 
 def test_a_pty_that_ssh_writes_to_is_read(tmp_path: Path) -> None:
     """A banner or a prompt on an unattended tunnel: said, not piled up."""
-    fake = fake_ssh(tmp_path, f"echo 'a banner'; head -c 300000 /dev/zero | tr '\\0' x; echo; {UP}")
+    fake = fake_ssh(
+        tmp_path, f"{{ echo 'a banner'; head -c 300000 /dev/zero | tr '\\0' x; echo; }} >&2; {UP}"
+    )
     with Kssh(["-N", "host"], with_fake(fake)) as kssh:
         kssh_up(kssh)
         assert "a banner" in kssh.said

@@ -98,11 +98,11 @@ def at_local_prompt(terminal: Terminal) -> None:
 
 
 def log_in(
-    sshd: Sshd, command: str = "", through: Relay | None = None, words: str = "", **env: str
+    sshd: Sshd, command: str = "", through: Relay | None = None, words: str = "", extra: str = "", **env: str
 ) -> Terminal:
     """Return an interactive local shell from which kssh, or another ssh, has opened a remote one."""
     columns = int(env.pop("columns", "80"))
-    config = sshd.config_for(through.port if through else sshd.port)
+    config = sshd.config_for(through.port if through else sshd.port, extra)
     terminal = shell(columns=columns, env={**quick(), **env})
     type_line(terminal, f"{command or program()} -F {config} {words} t")
     terminal.expect(PROMPT)
@@ -686,7 +686,8 @@ def test_a_session_of_a_shared_master_is_as_with_ssh(sshd: Sshd, tmp_path: Path)
 
 def test_a_suspended_kssh_does_not_hold_up_others_on_its_connection(sshd: Sshd, tmp_path: Path) -> None:
     words = f"-F {sshd.config} -S {tmp_path}/master"
-    with log_in(sshd, words=f"-M -S {tmp_path}/master") as terminal:
+    shared = f"ControlMaster auto\nControlPath {tmp_path}/master\n"
+    with log_in(sshd, extra=shared) as terminal:
         terminal.send(b"\r~\x1a")
         terminal.expect(b"Stopped")
         at_local_prompt(terminal)
