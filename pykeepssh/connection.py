@@ -42,7 +42,7 @@ class Connection:
         self.remote = remote
         self.remote_port = remote_port
         self._pid = pid
-        self._inode = inode
+        self.inode = inode
 
     def turns(self) -> int:
         """Return how often its process has waited for something so far; Linux only, elsewhere 0.
@@ -62,9 +62,9 @@ class Connection:
 
         Only Linux tells (proc(5), /proc/net/tcp: tx_queue, retrnsmt); elsewhere it is 0.
         """
-        if not self._inode:
+        if not self.inode:
             return 0
-        inode = str(self._inode)
+        inode = str(self.inode)
         for fields in _rows(self._pid, "tcp6" if ":" in self.local else "tcp"):
             if fields[9] == inode:
                 waiting = int(fields[4].partition(":")[0], 16)
@@ -73,10 +73,10 @@ class Connection:
 
     def question(self) -> Question | None:
         """Return a way to ask the other end whether it still knows this connection, or None (not Linux)."""
-        if not self._inode:
+        if not self.inode:
             return None
         try:
-            borrowed = _borrowed(self._pid, self._inode)
+            borrowed = _borrowed(self._pid, self.inode)
         except (ImportError, OSError):
             return (
                 None  # a Python without libffi, an old kernel, a container without the right; ssh has ended
@@ -184,6 +184,18 @@ def of(pids: Iterable[int], remote: tuple[str, int] | None) -> Connection | None
             if remote is None or (found.remote, found.remote_port) == remote:
                 return found
     return None
+
+
+def first_of(pid: int) -> Connection | None:
+    """Return the connection of a process that it opened first: of a shared master, the one to its server.
+
+    What its clients and its forwards have came later, and has higher descriptors.
+    """
+    if sys.platform != "linux":
+        found = _elsewhere(pid)
+        return found[0] if len(found) == 1 else None  # nobody tells which was the first
+    sockets = _sockets(pid)
+    return min(_on_linux(pid), key=lambda one: sockets.get(one.inode, 1 << 30), default=None)
 
 
 def _on_linux(pid: int) -> list[Connection]:

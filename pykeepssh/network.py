@@ -258,6 +258,7 @@ def has_address(address: str) -> bool:
 
 
 _FORGOTTEN = "the network forgot the connection"
+_UNANSWERED = "the server stopped answering"
 # Timers on the loop.
 _TICK = "knock"
 _CHANGED = "network changed"
@@ -315,6 +316,8 @@ class Lookout:
         self._unproven = 0  # connections given up for their silence since one was answered
         self._needed = 0  # retransmissions that make a connection suspect; of questions it takes one more
         self._keepalive_s = 0.0
+        self._most_checks = _MOST_CHECKS
+        self._gives_up = False  # after so many checks; else it is left to the keepalive
         self._looking = False
         self._checks = 0  # looks that found trouble
         self._uses = 0  # looks that found the connection in use; -1: the last look is due
@@ -411,15 +414,21 @@ class Lookout:
 
     # -- while there is one ----------------------------------------------------------------------
 
-    def guard(self, connection: Connection | None, needed: int, keepalive_s: float) -> None:
+    def guard(
+        self, connection: Connection | None, needed: int, keepalive_s: float, silence_s: float = 0.0
+    ) -> None:
         """Look after a connection; None: after none.
 
         needed       retransmissions that make it suspect; of questions without an answer it takes one
                      more, for nothing but the loss of some packets may be wrong
         keepalive_s  seconds of silence after which ssh sends a keepalive, or 0
+        silence_s    seconds without an acknowledgement after which it is given up, whether the path works
+                     or not; 0 leaves that to the keepalive
         """
         self.look_away()
         self._connection, self._needed, self._keepalive_s = connection, needed, keepalive_s
+        self._most_checks = max(_MOST_CHECKS, round(silence_s / _CHECK_S))
+        self._gives_up = silence_s > 0
         if connection is not None and self._sleep.fd is None:
             fd = self._sleep.watch()
             if fd is not None:
@@ -451,13 +460,15 @@ class Lookout:
         count = self._connection.retransmissions()
         now_turns = self._connection.turns()
         used, self._turns = now_turns != self._turns, now_turns
-        if count and self._checks < _MOST_CHECKS:
+        if count and self._checks < self._most_checks:
             self._checks += 1
             self._loop.arm(_CHECK, _CHECK_S, self._check)
             if count >= self._needed:
                 self._try_path(self._connection)
         elif count:
             self.look_away()
+            if self._gives_up:
+                self._dead(_UNANSWERED)
         elif used and self._uses >= 0:
             self._uses += 1
             self._checks = 0

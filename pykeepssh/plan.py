@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 DEFAULTS = ("serveraliveinterval", "connecttimeout", "exitonforwardfailure", "streamlocalbindunlink")
 SSH_COUNTMAX = "3"  # ssh_config(5), ServerAliveCountMax
 QUIET_LEVELS = ("QUIET", "FATAL", "ERROR")
+ALONE = "ControlPath=none"  # a connection of its own
 _DEBUG_LEVELS = ("DEBUG1", "DEBUG2", "DEBUG3")
 _OTHER_NAMES = {"SILENT": "QUIET", "DEBUG": "DEBUG1"}  # log.c; "ssh -G" prints these
 # What a log channel needs of an ssh whose own level stays below INFO (LogVerbose, OpenSSH 8.5):
@@ -293,10 +294,21 @@ def add_resume(plan: Plan, tool: str, name: str) -> None:
 
 def shares_connection(plan: Plan, line: CommandLine, effective: Mapping[str, Sequence[str]] | None) -> bool:
     """Tell whether this ssh may be a client of a shared master, or one itself."""
-    if "ControlPath=none" in plan.last and not (line.count("S") or line.has_keyword("ControlPath")):
+    if ALONE in plan.first:
+        return False
+    if ALONE in plan.last and not (line.count("S") or line.has_keyword("ControlPath")):
         return False
     path = first_value(effective, "controlpath", "none")
     return path != "none"
+
+
+def leave_master(plan: Plan, line: CommandLine) -> dict[int, str]:
+    """Give ssh a connection of its own; return which of the user's options to change: index, argument.
+
+    The last -S wins over any ControlPath (ssh.c), so kssh says "none" there in its place.
+    """
+    plan.first.append(ALONE)
+    return {index: "none" for index, option in enumerate(line.options) if option.letter == "S"}
 
 
 def add_log_channel(

@@ -24,6 +24,7 @@ from . import (
     identity,
     lookup,
     machine,
+    mastersocket,
     network,
     notify,
     plan as planning,
@@ -69,6 +70,7 @@ _STOPPING = (
 _ASSUMED = "assumed up"
 _OPENED = "path opened"
 _HOOK = "hook"
+_MASTER = "shared master"
 _OPENED_S = 0.1
 _ASKED = "ssh was asked to end"
 _ASKED_S = 0.2
@@ -148,6 +150,9 @@ class Supervisor:
         device = plan.kind == TUNNEL and identity.wants_device(line, configuration)
         if shares or device or plan.user_level in planning.QUIET_LEVELS:
             self._version = effective.ask_version(path, program.environment_for(path, os.environb))
+        self._control_path = planning.first_value(configuration, "controlpath", "none") if shares else "none"
+        self._master: int | None = None  # process of the shared master that ssh uses now
+        self._dead_master: int | None = None  # of one that is of no use any more
         self._device = device and self._version is not None and self._version >= (8, 3)
         self._escape = escapes.parse(
             planning.first_value(configuration, "escapechar", (line.values("e") or ["~"])[-1])
@@ -398,8 +403,9 @@ class Supervisor:
             planning.add_for_restart(plan, self._settings)
         if self._kind == SHELL and self._settings.resume != "off":
             planning.add_resume(plan, self._settings.resume, f"kssh-{statefile.machine()}-{os.getpid()}")
+        instead = self._leave_master(plan)
+        shared = planning.shares_connection(plan, self._line, self._configuration)
         if channel is not None:
-            shared = planning.shares_connection(plan, self._line, self._configuration)
             planning.add_log_channel(plan, channel.path, shared, self._version, bool(self._line.count("q")))
             if not plan.log:
                 channel.close()
@@ -407,7 +413,8 @@ class Supervisor:
         # A refused port ends ssh, and then any other will do; an ssh that stays would lack its forward.
         own_wish = self._line.has_keyword("ExitOnForwardFailure")
         again = "ExitOnForwardFailure=yes" in plan.last and not own_wish
-        instead = self._chosen.instead() if again else None
+        if again:
+            instead.update(self._chosen.instead())
         words = self._line.with_options(plan.first, plan.last, plan.without, instead)
         try:
             child = self._start_child(words, piped=self._pipes and channel is not None)
@@ -420,9 +427,22 @@ class Supervisor:
             seen.cause, seen.error = UNREACHABLE, str(error)
             self._exited(Exit(STATUS), seen)
             return
+        if shared and self._kind in _ON_TERMINAL:
+            self._loop.arm(_MASTER, float(self._settings.connect_timeout_s), self._master_silent)
         self._relay.begin(Run(child, channel, self._escape))
         if channel is None:
             self._loop.arm(_ASSUMED, HEALTHY_S, self._assume_up)
+
+    def _leave_master(self, plan: Plan) -> dict[int, str]:
+        """Keep ssh from a shared master that is known to be dead; return the options to change for that."""
+        self._master = None
+        if self._dead_master is None:
+            return {}
+        found = mastersocket.pid(self._control_path)
+        if found is None or found not in (self._dead_master, mastersocket.SILENT):
+            self._dead_master = None  # it has ended, and another one may be there
+            return {}
+        return planning.leave_master(plan, self._line)
 
     def _look_whether_to_ask(self) -> None:
         """See whether ssh may ask: a job in the background is stopped for it; unwatched, for good."""
@@ -486,6 +506,10 @@ class Supervisor:
         seen = run.evidence
         if run.up and self._kind == TUNNEL:
             self._lookout.hint()  # ssh does something: somebody uses a forward
+        if seen.shared and self._master is None:
+            self._guard_master()
+        if seen.phase >= CONNECTING:
+            self._loop.disarm(_MASTER)
         if seen.phase >= CONNECTED and not run.connected:
             run.connected = True
             self._lookout.rest()
@@ -522,6 +546,7 @@ class Supervisor:
     def _reaped(self, run: Run, ended: Exit) -> None:
         """ssh has ended: take its last words, then tell the machine."""
         self._loop.disarm(_ASSUMED)
+        self._loop.disarm(_MASTER)
         self._loop.disarm(_OPENED)
         self._relay.take_last_words(run)
         seen = run.evidence if run.channel is not None else None
@@ -566,7 +591,9 @@ class Supervisor:
     def _guard(self, run: Run) -> None:
         """Look after the connection of a session, and remember where it goes."""
         if run.evidence.shared:
-            return  # the connection is another ssh's
+            if not self._link.rules.restartable:
+                self._lookout.guard(None, 0, 0.0)
+            return  # the connection is the master's, and looked after
         pids, place = [run.child.pid], run.evidence.address
         if place is None:
             if planning.first_value(self._configuration, "proxyjump", "none") == "none":
@@ -579,6 +606,31 @@ class Supervisor:
                 return  # ssh will find out, and kssh can do nothing with it sooner
             keepalive_s = planning.keepalive_s(self._configuration, self._settings)
             self._lookout.guard(found, 2 if self._kind == TUNNEL else 3, keepalive_s)
+
+    def _guard_master(self) -> None:
+        """Look after the connection of a shared master, which tells nobody that it is dead.
+
+        The request of this very ssh may be what no answer comes to.
+        """
+        self._master = mastersocket.pid(self._control_path) or mastersocket.SILENT
+        found = connection.first_of(self._master) if self._master else None
+        self._lookout.rest()
+        if found is not None:
+            self._server = found.remote, found.remote_port
+            # Whoever made that master may have given it no keepalive: this is kssh's.
+            silence_s = float(self._settings.interval_s * (self._settings.countmax + 1))
+            self._lookout.guard(found, 3, 0.0, silence_s)
+            self._lookout.hint(shaken=True)
+
+    def _master_silent(self) -> None:
+        """A session through a master that works is there at once: nobody has to log in for it."""
+        run = self._relay.run
+        if run is None or run.evidence.phase >= CONNECTING:
+            return  # ssh has a connection of its own
+        if self._master is None and mastersocket.pid(self._control_path) == mastersocket.SILENT:
+            self._master = mastersocket.SILENT
+        if self._master is not None:
+            self._found_dead("no answer")
 
     def _look_out(self, report: Report) -> None:
         """Look for a way back for as long as there is none."""
@@ -636,6 +688,11 @@ class Supervisor:
             self._dispatch(machine.RetryRequested())
 
     def _found_dead(self, why: str) -> None:
+        if self._master is not None:
+            self._dead_master = self._master
+            shared = f"the shared connection {printable(self._control_path)} is dead"
+            self._log.write(notify.INFO, f"{self._host}: {shared} ({why}); going on without it")
+            why = "the shared connection is dead"
         self._dispatch(machine.LinkFoundDead(why))
 
     # -- the machine -----------------------------------------------------------------------------

@@ -40,6 +40,7 @@ FLOORS = (
         "network",
         "connection",
         "lookup",
+        "mastersocket",
         "statefile",
         "notify",
         "loop",

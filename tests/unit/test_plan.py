@@ -19,6 +19,7 @@ from pykeepssh.plan import (
     first_value,
     keepalive_s,
     kind_of,
+    leave_master,
     make,
     may_tell,
     shares_connection,
@@ -488,6 +489,16 @@ def test_no_master_takes_a_supervised_session_into_the_background(name: str) -> 
 
 def test_without_an_answer_from_ssh_nothing_is_known_to_be_shared() -> None:
     assert not shares_connection(Plan(SHELL), line_of("h"), None)
+
+
+def test_a_master_that_is_dead_is_left_for_a_connection_of_one_s_own() -> None:
+    line = line_of("-S /a -S /b h")
+    plan = plan_of("-S /a -S /b h", controlpath="/b")
+    assert shares_connection(plan, line, {"controlpath": ["/b"]})
+    instead = leave_master(plan, line)
+    assert not shares_connection(plan, line, {"controlpath": ["/b"]})
+    words = line.with_options(plan.first, instead=instead)
+    assert words == ["-o", "ControlPath=none", "-S", "none", "-S", "none", "h"]
 
 
 # words, ForkAfterAuthentication in force ("" in an ssh that does not know it), first, without
