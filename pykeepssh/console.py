@@ -11,7 +11,7 @@ import time
 from . import termmodes, wording
 from .escapes import NOTHING, QUIT, RETRY_NOW, SUSPEND_JOB
 from .kinds import SHELL
-from .outcomes import ENDED, FINISHED, GAVE_UP, LOST, RETRY, UP, Report
+from .outcomes import ENDED, FINISHED, GAVE_UP, LOST, NOT_RESUMED, RETRY, UP, Report
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -114,8 +114,8 @@ class Console:
         if not self.waits:
             return False
         self._show_held_lines()  # such as a forward's that could not be had this time
-        self._screen.line(wording.back(report, self._host, self._dropped), good=True)
-        if self._bell:
+        self._screen.line(wording.back(report, self._retry, self._host, self._dropped), good=True)
+        if self._bell and self._retry.outcome != NOT_RESUMED:
             self._screen.bell()
         self.waits, self._lost_s, self._dropped = False, None, False
         return True

@@ -129,6 +129,11 @@ def _is_fixed(letter: str, value: str) -> bool:
     return with_port(value.partition(" ")[0], 1) is None
 
 
+def account(line: CommandLine) -> list[str]:
+    """Return the words that say who logs in where: always known, whatever "ssh -G" says or fails to say."""
+    return [line.destination or "", *(value for letter in "lpFJ" for value in line.values(letter))]
+
+
 def name(line: CommandLine, configuration: _Configuration | None) -> str:
     """Return a name that a person can read and that only an identical link has.
 

@@ -14,7 +14,19 @@ from typing import NamedTuple, Union, get_args
 from . import policy, wording
 from .evidence import DEVICE, SESSION, Evidence
 from .kinds import COMMAND, TUNNEL
-from .outcomes import DOWN, ENDED as SAY_ENDED, FINISHED, GAVE_UP, LEFT, RETRY, UP as SAY_UP, Exit, Report
+from .multiplexer import Without
+from .outcomes import (
+    DOWN,
+    ENDED as SAY_ENDED,
+    FINISHED,
+    GAVE_UP,
+    LEFT,
+    NOT_RESUMED,
+    RETRY,
+    UP as SAY_UP,
+    Exit,
+    Report,
+)
 from .policy import History, Rules
 
 # States.
@@ -73,6 +85,7 @@ class Exited(NamedTuple):
     jitter      a random number, 0 ≤ jitter < 1
     unanswered  ssh had asked for something, such as a password, and nobody answered
     our_port    the remote port that was refused was not the user's wish: kssh had asked for it again
+    without     KSSH_RESUME asked for what the far side did not run: how to go on
     """
 
     now: float
@@ -82,6 +95,7 @@ class Exited(NamedTuple):
     jitter: float
     unanswered: bool = False
     our_port: bool = False
+    without: Without | None = None
 
 
 class DelayElapsed(NamedTuple):
@@ -260,6 +274,9 @@ def _running_exited(link: Link, event: Exited) -> Step:
         entry, at_once = policy.RESTART, True  # any other port will do
     decision = policy.decide(entry, link.rules, link.history, at_once, event.jitter)
     link, told = _told_down(link, report)
+    if event.without is not None and not 0 < link.rules.maxstart <= link.history.starts:
+        report = report._replace(outcome=NOT_RESUMED, reason=event.without.reason, session_s=None)
+        return _again(link, told, report, event.without.delay_s)
     if decision.delay_s is None:
         if report.outcome in (FINISHED, LEFT):
             told += (Tell(report._replace(event=SAY_ENDED)),)
@@ -267,9 +284,13 @@ def _running_exited(link: Link, event: Exited) -> Step:
             told += (Tell(report._replace(event=GAVE_UP, limit=decision.limit)),)
         return _ended(link, _status(event.ended, decision.limit), told)
     # Without a person the next start would only ask the empty room again.
-    delay_s = math.inf if event.unanswered else decision.delay_s
-    report = report._replace(event=RETRY, start=link.history.starts + 1, delay_s=delay_s)
-    told += (Tell(report._replace(by_people=entry == policy.RARE)),)
+    report = report._replace(by_people=entry == policy.RARE)
+    return _again(link, told, report, math.inf if event.unanswered else decision.delay_s)
+
+
+def _again(link: Link, told: tuple[Action, ...], report: Report, delay_s: float) -> Step:
+    """Start ssh once more, after a while; infinity: when somebody asks for it."""
+    told += (Tell(report._replace(event=RETRY, start=link.history.starts + 1, delay_s=delay_s)),)
     if delay_s == math.inf:
         return link._replace(state=WAITING), told
     if delay_s == 0:

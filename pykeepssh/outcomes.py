@@ -14,6 +14,7 @@ HOST_KEY = "host key"
 REFUSED_SETUP = "refused setup"
 PORT_HELD_REMOTE = "port held (remote)"
 PORT_HELD_LOCAL = "port held (local)"
+NOT_RESUMED = "no multiplexer"  # only told: the far side ran nothing of what KSSH_RESUME asks for
 
 
 class Exit(NamedTuple):

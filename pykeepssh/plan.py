@@ -270,26 +270,13 @@ def add_for_restart(plan: Plan, settings: Settings) -> None:
     plan.add_default("StreamLocalBindUnlink", "yes", settings)
 
 
-_RESUME = {
-    "tmux": "exec tmux new-session -A -s {name}",
-    "screen": "exec screen -d -RR -S {name}",
-    "zellij": "exec zellij attach -c {name}",
-}
+def add_resume(plan: Plan, command: str) -> None:
+    """Run a command of kssh's own in place of the login shell (KSSH_RESUME).
 
-
-def add_resume(plan: Plan, tool: str, name: str) -> None:
-    """Run a shell session inside a remote multiplexer's session of that name (KSSH_RESUME).
-
-    RemoteCommand (OpenSSH 7.6) is an option, so the command line's words stay the user's.  The
-    user's login shell may be any: sh reads the script.
+    RemoteCommand (OpenSSH 7.6) is an option, so the command line's words stay the user's.
     """
-    script = (
-        f"if command -v {tool} >/dev/null 2>&1; then {_RESUME[tool].format(name=name)}; fi; "
-        f'echo "kssh: there is no {tool} on this host; a plain shell opens" >&2; '
-        'exec "${SHELL:-/bin/sh}" -l'
-    )
     plan.add("RequestTTY", "yes")
-    plan.add("RemoteCommand", f"exec sh -c '{script}'")
+    plan.add("RemoteCommand", command)
 
 
 def shares_connection(plan: Plan, line: CommandLine, effective: Mapping[str, Sequence[str]] | None) -> bool:

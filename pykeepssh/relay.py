@@ -17,7 +17,7 @@ import termios
 import time
 from collections.abc import Callable, Sequence
 
-from . import escapes
+from . import escapes, termmodes
 from .errors import printable
 from .escapes import BACKGROUND, LEAVE, SUSPEND, SUSPEND_JOB
 from .evidence import AUTHENTICATED, CONNECTED, SESSION, Evidence, level_and_text, untagged
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .child import PlainChild, PtyChild
     from .console import Console
     from .loop import Loop
+    from .multiplexer import Greeting
     from .notify import Log, SshLines
     from .outcomes import Exit
     from .sshlog import LogChannel
@@ -86,6 +87,8 @@ class Run:
         self.prompt = b""  # the end of that, and what was typed and echoed behind it
         self.answered = False  # a line was typed since it asked
         self.echoes = False  # and the end of that line has not come back yet
+        self.typed = False  # something, to the session
+        self.greeting: Greeting | None = None  # what the far side says of itself, where that counts
         self.held = b""  # typed ahead and shown already: the pty, which echoes, gets it when it is raw
 
     @property
@@ -288,6 +291,7 @@ class Relay:
         for part in run.escapes.feed(data):
             if isinstance(part, bytes):
                 run.to_ssh.put(part)
+                run.typed = run.typed or not termmodes.is_report(part)
                 if self.console is not None:
                     self.console.typed(part)
             elif part == LEAVE:
@@ -439,6 +443,8 @@ class Relay:
 
     def show(self, data: bytes) -> None:
         """Show bytes of ssh's to the person."""
+        if self.run is not None and self.run.greeting is not None:
+            self.run.greeting.feed(data)
         if self.screen is not None:
             self.screen.relay(data)
 

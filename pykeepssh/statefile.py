@@ -103,6 +103,15 @@ def _usual_directories() -> list[str]:
     return [usual, *(os.path.join(folder, mine) for folder in files.temporary_folders(os.environ))]
 
 
+def machine_id() -> str:
+    """Return what tells this machine from another of its name, or ""; machine-id(5)."""
+    try:
+        with open("/etc/machine-id", encoding="ascii") as file:
+            return file.read(64).strip()
+    except (OSError, ValueError):
+        return ""
+
+
 def process_started() -> float:
     """Return when this process started, in epoch seconds, as psutil's create_time() tells it to others.
 
@@ -225,7 +234,9 @@ class Place:
     """What a link holds in the file system while it lives: lock, record, pidfile."""
 
     def __init__(self) -> None:
+        self._folder: str | None = None
         self._base: str | None = None
+        self._number: Lock | None = None
         self._recorded = False
         self._lock: Lock | None = None
         self._pidfile: Pidfile | None = None
@@ -238,6 +249,7 @@ class Place:
         folder, odd = state_directory(wanted)
         if folder is not None:
             _tidy(folder)
+            self._folder = folder
             self._base = os.path.join(folder, f"{machine()}.{name}")
         return odd
 
@@ -250,6 +262,24 @@ class Place:
         if holder is None:
             self._lock = lock
         return holder
+
+    def number(self, name: str) -> int | None:
+        """Return the least number from 1 that no other kssh holds with this name; held until leave().
+
+        None where there is no place for it.
+        """
+        number = 0
+        while self._folder is not None:
+            number += 1
+            lock = Lock(os.path.join(self._folder, f"{machine()}.{name}.{number}.lock"))
+            try:
+                holder = lock.acquire(0.0)
+            except OSError:
+                break
+            if holder is None:
+                self._number = lock
+                return number
+        return None
 
     def write_pidfile(self, path: str) -> None:
         """Write the pidfile.  Raises BadValue."""
@@ -290,6 +320,9 @@ class Place:
         if self._lock is not None:
             self._lock.release()
             self._lock = None
+        if self._number is not None:
+            self._number.release()
+            self._number = None
         self._base = None
 
 

@@ -25,6 +25,7 @@ from . import (
     lookup,
     machine,
     mastersocket,
+    multiplexer,
     network,
     notify,
     plan as planning,
@@ -181,6 +182,9 @@ class Supervisor:
         self._abandoned = False  # a second signal: what the terminal did not take is given up
         self._down_since: float | None = None
         self._reason = ""
+        self._multiplexer = settings.resume if plan.kind == SHELL and settings.resume != "off" else ""
+        self._session_name = ""  # of that
+        self._resumed = False  # it was there
 
         self._has_pty = plan.kind == STREAM or program.can_have_pty()
         stderr_fd = self._separate_stderr(plan)
@@ -213,6 +217,8 @@ class Supervisor:
             told = f"{self._host}: {self._name} runs already, held by {printable(holder)}; nothing to do"
             self._log.write(notify.INFO, told)
             return Exit(0)
+        if self._multiplexer:
+            self._choose_session()
         self._relay.ssh_lines = self._open_ssh_lines()
         self._take_signals()
         self._take_terminal()
@@ -266,6 +272,26 @@ class Supervisor:
         if holder is None and self._settings.pidfile:
             self._place.write_pidfile(self._settings.pidfile)
         return holder
+
+    def _choose_session(self) -> None:
+        """Choose the name of the multiplexer's session that this kssh comes back to."""
+        if self._version is None:
+            self._version = effective.ask_version(
+                self._path, program.environment_for(self._path, os.environb)
+            )
+        if self._version is not None and self._version < multiplexer.NEEDS:
+            self._log.write(
+                notify.ERROR, f"{self._host}: this ssh knows no RemoteCommand; a plain shell opens"
+            )
+            self._multiplexer = ""
+            return
+        named = self._settings.name
+        account = identity.account(self._line)
+        # Two at once share no session, and the next one finds what a dead one left.
+        slot = 0 if named else self._place.number(record.link_name("resume", [], account))
+        us = [statefile.machine_id(), statefile.machine(), str(os.getuid()), *account]
+        name = multiplexer.session_name(named, statefile.machine(), us, slot or os.urandom(4).hex())
+        self._session_name = name
 
     def _open_ssh_lines(self) -> notify.SshLines | None:
         """Open what the user's -E or -y names; return None for neither."""
@@ -401,8 +427,8 @@ class Supervisor:
         plan = planning.make(self._line, self._configuration, self._settings, self._standing)
         if self._kind == TUNNEL and self._link.history.sessions:
             planning.add_for_restart(plan, self._settings)
-        if self._kind == SHELL and self._settings.resume != "off":
-            planning.add_resume(plan, self._settings.resume, f"kssh-{statefile.machine()}-{os.getpid()}")
+        if self._multiplexer:
+            planning.add_resume(plan, self._session_command())
         instead = self._leave_master(plan)
         shared = planning.shares_connection(plan, self._line, self._configuration)
         if channel is not None:
@@ -429,7 +455,9 @@ class Supervisor:
             return
         if shared and self._kind in _ON_TERMINAL:
             self._loop.arm(_MASTER, float(self._settings.connect_timeout_s), self._master_silent)
-        self._relay.begin(Run(child, channel, self._escape))
+        run = Run(child, channel, self._escape)
+        run.greeting = multiplexer.Greeting() if self._multiplexer else None
+        self._relay.begin(run)
         if channel is None:
             self._loop.arm(_ASSUMED, HEALTHY_S, self._assume_up)
 
@@ -449,6 +477,13 @@ class Supervisor:
         screen = self._relay.screen
         if screen is not None and not self._standing.attended:
             self._standing.asks = screen.terminal.signals_us()
+
+    def _session_command(self) -> str:
+        """Return what puts the shell into the multiplexer's session."""
+        screen = self._relay.screen
+        iutf8 = screen is not None and bool(screen.terminal.modes[0] & terminal.IUTF8)
+        utf8 = multiplexer.is_utf8(program.environment_for(self._path, os.environb), iutf8)
+        return multiplexer.command(self._multiplexer, self._session_name, utf8, self._resumed)
 
     def _start_child(self, words: Sequence[str], piped: bool) -> PtyChild | PlainChild:
         environment = program.environment_for(self._path, os.environb)
@@ -560,13 +595,14 @@ class Supervisor:
         # A tunnel gives the terminal back in between: no key can ask for a retry.
         unanswered = run.unanswered(ended) and self._relay.console is not None
         left = run.left or interrupt is not None
+        without = None if left else self._without(run, ended, seen)
         asked = not left and policy.asked_to_end(ended, seen, self._kind)
         if asked and self._link.state in (machine.STARTING, machine.UP):
             # Whoever stops all of a service asks kssh as well, this moment, before it or after it.
-            self._held = lambda: self._exited(ended, seen, left, unanswered)
+            self._held = lambda: self._exited(ended, seen, left, unanswered, without)
             self._loop.arm(_ASKED, _ASKED_S, self._tell_held)
         else:
-            self._exited(ended, seen, left, unanswered)
+            self._exited(ended, seen, left, unanswered, without)
 
     def _tell_held(self) -> None:
         """Tell the machine of an ssh that was asked to end, for kssh was not, or is by now."""
@@ -575,8 +611,26 @@ class Supervisor:
         if held is not None:
             held()
 
+    def _without(self, run: Run, ended: Exit, seen: Evidence | None) -> multiplexer.Without | None:
+        """Tell whether a shell is to be had without a multiplexer, for that is where it failed."""
+        if run.greeting is None:
+            return None
+        self._resumed = self._resumed or run.greeting.begun
+        if seen is None:
+            return None
+        status = ended.code if seen.command_ended else None
+        without = multiplexer.without(run.greeting, seen.session_refused, status, run.typed)
+        if without is not None:
+            self._multiplexer = ""
+        return without
+
     def _exited(
-        self, ended: Exit, seen: Evidence | None, left: bool = False, unanswered: bool = False
+        self,
+        ended: Exit,
+        seen: Evidence | None,
+        left: bool = False,
+        unanswered: bool = False,
+        without: multiplexer.Without | None = None,
     ) -> None:
         now = time.monotonic()
         if self._down_since is None:
@@ -584,7 +638,8 @@ class Supervisor:
         self._seen = seen
         refused = seen.remote_refused[-1:] if seen is not None and seen.forward_fatal else []
         our_port = any(self._chosen.refuse(place) for place in refused)
-        self._dispatch(machine.Exited(now, ended, seen, left, random.random(), unanswered, our_port))
+        facts = left, random.random(), unanswered, our_port, without
+        self._dispatch(machine.Exited(now, ended, seen, *facts))
 
     # -- the network -----------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ from . import termmodes
 from .flow import Flow
 
 WINSIZE = b"\0" * 8  # struct winsize: rows, columns, x pixels, y pixels (ioctl_tty(2))
+IUTF8 = 0x4000  # in the input flags, on Linux as on macOS; Python's termios has no name for it
 _MOVING = (b"[?1049l", b"[?1047l", b"[?47l", b"[?6l")  # what moves the cursor when modes are taken back
 _ALTERNATE_SCREENS = _MOVING[:3]
 # What waits for a terminal that was stopped (Ctrl-S); the countdown alone adds 80 bytes a second.

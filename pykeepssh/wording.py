@@ -19,6 +19,7 @@ from .outcomes import (
     HOST_KEY,
     LEFT,
     LOST,
+    NOT_RESUMED,
     PORT_HELD_LOCAL,
     PORT_HELD_REMOTE,
     REFUSED_SETUP,
@@ -143,6 +144,7 @@ _WHAT = {
     PORT_HELD_REMOTE: "forward refused",
     PORT_HELD_LOCAL: "forward refused",
     LEFT: "ended as asked",
+    NOT_RESUMED: "no multiplexer there",
 }
 
 
@@ -153,7 +155,10 @@ def _what(report: Report) -> str:
     return what
 
 
-def _when(start: int, delay_s: float) -> str:
+def _when(report: Report, delay_s: float) -> str:
+    start = report.start
+    if report.outcome == NOT_RESUMED:
+        return "a plain shell when Enter is pressed" if delay_s == math.inf else "a plain shell opens"
     if delay_s == math.inf:
         return f"nobody answered; retry {start} when Enter is pressed"
     return f"retry {start} now" if delay_s < 0.05 else f"retry {start} in {duration(delay_s)}"
@@ -172,6 +177,8 @@ def status(report: Report, host: str, left_s: float | None, columns: int) -> str
     what, keys, short_keys = _what(report), "", ""
     if left_s is None:
         next_ = f"retry {report.start}: connecting"
+    elif left_s == math.inf and report.outcome == NOT_RESUMED:
+        next_, keys, short_keys = "not logged in", ". Enter: a plain shell, q: quit", " (Enter, q)"
     elif left_s == math.inf:
         next_, keys, short_keys = "nobody answered", ". Enter: try again, q: quit", " (Enter, q)"
     else:
@@ -220,8 +227,13 @@ def _cells(text: str) -> int:
     return len(text) + wide - sum(unicodedata.category(char) in ("Mn", "Me", "Cf") for char in text)
 
 
-def back(report: Report, host: str, dropped: bool) -> str:
-    """Return the line that stands above the new session once a link is back; report is its UP."""
+def back(report: Report, retry: Report, host: str, dropped: bool) -> str:
+    """Return the line that stands above the new session once a link is back.
+
+    report, retry  its UP, and the RETRY that was told before
+    """
+    if retry.outcome == NOT_RESUMED:
+        return f"kssh: {host}: {_what(retry)} ({retry.reason}); a plain shell"
     text = f"kssh: {host}: back"
     if report.delay_s is not None:
         text += f" after {duration(report.delay_s)}"
@@ -286,7 +298,7 @@ def line(report: Report, kind: str) -> str:
         assert report.delay_s is not None
         if report.by_people:
             what += "; only a person can mend that"
-        return f"{what}; {_when(report.start, report.delay_s)}"
+        return f"{what}; {_when(report, report.delay_s)}"
     if report.event == GAVE_UP and kind == COMMAND and report.outcome == LOST and not report.limit:
         return f"{what}; not run again"
     if report.event == GAVE_UP:

@@ -134,13 +134,18 @@ class Sshd:
     Remote commands find an empty home directory, so that nobody's start-up files matter.
     """
 
-    def __init__(self, directory: Path, extra: str = "") -> None:
-        """Prepare keys and files in directory; extra is more sshd_config, which beats the rest."""
+    def __init__(self, directory: Path, extra: str = "", variables: Mapping[str, str] | None = None) -> None:
+        """Prepare keys and files in directory.
+
+        extra      more sshd_config, which beats the rest
+        variables  environment of remote commands, which beats what stands there
+        """
         self._program = need("sshd")
         need("ssh")
         directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory
         self.extra = extra
+        self.variables = {"HOME": f"{directory}/home", **(variables or {})}
         self.port = free_port()
         self._mark = uuid.uuid4().hex
         self._listener: subprocess.Popen[bytes] | None = None
@@ -186,6 +191,7 @@ class Sshd:
         """Start it; it listens when this returns."""
         if os.geteuid() == 0:
             Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # its empty chroot on Debian
+        variables = " ".join(f'"{name}={value}"' for name, value in self.variables.items())
         config = self.directory / "sshd_config"
         config.write_text(
             f"{self.extra}\n"
@@ -203,7 +209,7 @@ class Sshd:
             "PrintLastLog no\n"
             "LogLevel DEBUG1\n"
             "MaxStartups 100\n"
-            f"SetEnv {MARK}={self._mark} HOME={self.directory}/home\n"
+            f"SetEnv {MARK}={self._mark} {variables}\n"
             "Subsystem sftp internal-sftp\n"
             # Tests fail to log in on purpose; from 9.8 on sshd would shut 127.0.0.1 out for that.
             + ("PerSourcePenalties no\n" if openssh_version(self._program) >= (9, 8) else "")

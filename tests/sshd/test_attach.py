@@ -66,7 +66,7 @@ FIND_AGAIN = [
     "screen -dR",
     "screen -D -RR -S main",
     "screen -x main || screen -S main",
-    "dtach -A s -r winch bash",
+    "dtach -A ~/sock -r winch bash",
 ]
 
 

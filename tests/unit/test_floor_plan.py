@@ -28,7 +28,7 @@ FLOORS = (
         "attach",
         "sshdtitle",
     ),
-    ("plan", "policy", "wording", "identity", "person", "probeplan", "history"),
+    ("plan", "policy", "wording", "identity", "person", "probeplan", "history", "multiplexer"),
     ("machine", "overview"),
     ("files", "sink"),
     (

@@ -172,3 +172,14 @@ ONCE = {
 def test_only_a_fixed_listener_cannot_stand_twice(case: str) -> None:
     forwards, once = ONCE[case]
     assert identity.stands_once(forwards) == once
+
+
+def test_an_account_is_told_by_words_that_are_always_known() -> None:
+    assert identity.account(line("-p", "2", "-l", "bob", "-F", "f", "-J", "j", "-o", "x=y", "h")) == [
+        "h",
+        "bob",
+        "2",
+        "f",
+        "j",
+    ]
+    assert identity.account(line("h")) == ["h"]

@@ -56,6 +56,7 @@ from pykeepssh.machine import (
     has_gone_up,
     step,
 )
+from pykeepssh.multiplexer import Without
 from pykeepssh.outcomes import (
     DOWN,
     ENDED as SAY_ENDED,
@@ -63,6 +64,7 @@ from pykeepssh.outcomes import (
     GAVE_UP,
     LEFT,
     LOST,
+    NOT_RESUMED,
     RETRY,
     UNREACHABLE,
     UP as SAY_UP,
@@ -131,6 +133,29 @@ def delay(actions: Iterable[Action]) -> float | None:
         if isinstance(action, Spawn):
             return 0.0
     return None
+
+
+# -- a multiplexer that could not be had ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("wait_s", "state"), [(0.0, STARTING), (math.inf, WAITING)])
+def test_a_shell_is_had_without_a_multiplexer(wait_s: float, state: str) -> None:
+    over = exited(1.0, Exit(1), COMMAND_ENDED)._replace(without=Without(wait_s, "why"))
+    link, actions = after(SessionReached(0.0), WentUp(), over, kind=SHELL)
+    assert link.state == state
+    assert told(actions) == [(DOWN, FINISHED), (RETRY, NOT_RESUMED)]
+    report = next(a.report for a in reversed(actions) if isinstance(a, Tell))
+    assert (report.reason, report.delay_s, report.start, report.session_s) == ("why", wait_s, 2, None)
+    assert (Spawn(2) in actions) == (wait_s == 0)
+    if wait_s:
+        assert step(link, RetryRequested())[0].state == STARTING
+
+
+def test_a_multiplexer_that_could_not_be_had_at_the_last_start_is_the_end() -> None:
+    over = exited(1.0, Exit(1), COMMAND_ENDED)._replace(without=Without(0.0, "why"))
+    link, actions = after(SessionReached(0.0), over, kind=SHELL, maxstart=1)
+    assert link.state == ENDED
+    assert finish(actions) == Exit(1)
 
 
 # -- the table ---------------------------------------------------------------------------------------

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 import pytest
 
-from pykeepssh.attach import attaches
 from pykeepssh.kinds import ATTACH, COMMAND, QUERY, SHELL, STREAM, TUNNEL
 from pykeepssh.plan import (
     DEFAULTS,
@@ -602,19 +601,11 @@ def test_the_forced_functions_are_a_list_as_ssh_reads_it() -> None:
 # -- a shell inside a multiplexer --------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("tool", ["tmux", "screen", "zellij"])
-def test_a_shell_is_resumed_in_a_session_of_that_name(tool: str) -> None:
+def test_a_command_of_kssh_s_own_is_an_option() -> None:
     plan = plan_of("h")
-    add_resume(plan, tool, "kssh-1")
-    keywords = added(plan)
-    assert keywords["RequestTTY"] == "yes"
-    script = keywords["RemoteCommand"]
-    attach = script.split("; ")[1].partition("then ")[2]
-    assert attaches(attach)
-    assert attach.startswith(f"exec {tool} ")
-    assert attach.endswith(" kssh-1")
-    assert script.count("'") == 2  # one word for sh, whatever the login shell is
-    assert "%" not in script  # ssh expands tokens in it
+    add_resume(plan, "exec tmux")
+    assert added(plan)["RequestTTY"] == "yes"
+    assert added(plan)["RemoteCommand"] == "exec tmux"
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from pykeepssh.outcomes import (
     HOST_KEY,
     LEFT,
     LOST,
+    NOT_RESUMED,
     PORT_HELD_LOCAL,
     PORT_HELD_REMOTE,
     REFUSED_SETUP,
@@ -302,6 +303,16 @@ LINES: dict[str, tuple[Report, str, str]] = {
         SHELL,
         "link lost (why); nobody answered; retry 2 when Enter is pressed",
     ),
+    "no multiplexer": (
+        Report(RETRY, NOT_RESUMED, "why", 2, 0.0),
+        SHELL,
+        "no multiplexer there (why); a plain shell opens",
+    ),
+    "no multiplexer, and a person is asked": (
+        Report(RETRY, NOT_RESUMED, "why", 2, math.inf),
+        SHELL,
+        "no multiplexer there (why); a plain shell when Enter is pressed",
+    ),
     "gave up": (
         Report(GAVE_UP, DENIED, "no", 1),
         TUNNEL,
@@ -346,7 +357,7 @@ def test_every_outcome_has_words(event: str, result: str, session_s: float | Non
 
 
 def test_no_outcome_has_two_names() -> None:
-    assert set(wording._WHAT) == set(TABLE)
+    assert set(wording._WHAT) == {*TABLE, NOT_RESUMED}  # which is only told
 
 
 # -- the line that stands on a terminal --------------------------------------------------------------
@@ -372,6 +383,17 @@ STATUS = {
     (math.inf, 40): "kssh: h: nobody answered (Enter, q)",
     (3.2, 2): "…",
 }
+
+
+def test_a_plain_shell_in_place_of_a_multiplexer_is_said() -> None:
+    retry = Report(RETRY, NOT_RESUMED, "status 1", 2, math.inf)
+    said = "kssh: h: no multiplexer there (status 1); not logged in. Enter: a plain shell, q: quit"
+    assert wording.status(retry, "h", math.inf, 99) == said
+    assert wording.status(retry, "h", None, 99).endswith("(status 1); retry 2: connecting")
+    said = "kssh: h: no multiplexer there (status 1); a plain shell"
+    assert wording.back(Report(UP, start=2, delay_s=1.0), retry, "h", dropped=True) == said
+
+
 WAITS = st.one_of(st.none(), st.just(math.inf), st.floats(0, 10**6))
 
 
@@ -401,9 +423,9 @@ def test_whatever_is_said_fits_the_terminal(reason: str, left_s: float | None, c
 
 def test_back_says_how_long_and_what_was_lost() -> None:
     up = Report(UP, start=2, delay_s=61.0)
-    assert wording.back(up, "h", dropped=False) == "kssh: h: back after 1 min 1 s"
-    assert wording.back(up, "h", dropped=True).endswith("; what was typed meanwhile was thrown away")
-    assert wording.back(Report(UP, start=2), "h", dropped=False) == "kssh: h: back"
+    assert wording.back(up, GONE, "h", dropped=False) == "kssh: h: back after 1 min 1 s"
+    assert wording.back(up, GONE, "h", dropped=True).endswith("; what was typed meanwhile was thrown away")
+    assert wording.back(Report(UP, start=2), GONE, "h", dropped=False) == "kssh: h: back"
 
 
 # event, outcome, start, limit: level for a person, level for a log
