@@ -210,9 +210,17 @@ def _only_tcp(line: sshconfig.Setting | None, mend: str) -> Iterator[Finding]:
         yield Finding("tcp-keep-alive-only", line.file, line.number, what, _TCP_WHY, mend)
 
 
-def _refused(said: str, usual: str, check: str, seen: Sequence[Finding]) -> Iterator[Finding]:
-    """Yield what a program says against its file, unless that is explained already."""
+def _refused(
+    said: str, usual: str, check: str, seen: Sequence[Finding], settings: Sequence[sshconfig.Setting]
+) -> Iterator[Finding]:
+    """Yield what a program says against its files, unless that is explained already.
+
+    What it says has words of the files in it, which could make one more such sentence, about another
+    file: only those that were read are believed in.
+    """
+    read = {os.path.realpath(path) for path in (usual, *(setting.file for setting in settings))}
     told = [match for match in map(_REFUSED.match, said.split("; ")) if match]
+    told = [match for match in told if os.path.realpath(match[1]) in read]
     for match in told:
         file, line = match[1], int(match[2])
         if (file, line) not in {(one.file, one.line) for one in seen}:
@@ -280,7 +288,7 @@ class _Client:
         except KsshError as error:
             check = f"ssh -G {which}{shlex.quote(self._host or ANY_HOST)} >/dev/null"
             explained = [one for one in found if one.line or one.code in ("mode", "owner")]
-            return [*found, *_refused(str(error), self._file, check, explained)]
+            return [*found, *_refused(str(error), self._file, check, explained, self._settings)]
         found += self._interval(client)
         found += self._too_long_for_some()
         found += self._count_max(client)
@@ -524,7 +532,7 @@ def _server(config: str | None, wanted: str | None, unseen: list[str]) -> list[F
             unseen.append(f"{printable(path)}: only root can read sshd's keys")
             return found
         check = f"{shlex.quote(sshd)} -t -f {shlex.quote(path)}"
-        return [*found, *_refused(why, path, check, [one for one in found if one.line])]
+        return [*found, *_refused(why, path, check, [one for one in found if one.line], settings)]
     if config is None and sshserver.listener_for(path, sshd) is None:
         unseen.append(f"{printable(path)}: no running sshd uses it")
         return found

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 _INODE = re.compile(rb"\bino:(\d+)\b")
 _SEGMENTS = re.compile(rb"\bsegs_(?:in|out):(\d+)\b")
 _LIMIT_S = 5
+_FOLDERS = "/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def inodes(pid: int) -> frozenset[int]:
@@ -49,7 +50,8 @@ def segments() -> dict[int, int] | None:
             capture_output=True,
             timeout=_LIMIT_S,
             check=True,
-            env={**os.environ, "PATH": f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"},
+            # Before PATH, which for root may be the one of the user who became root by su(1).
+            env={**os.environ, "PATH": f"{_FOLDERS}:{os.environ.get('PATH', os.defpath)}"},
         )
     except (OSError, subprocess.SubprocessError):
         return None

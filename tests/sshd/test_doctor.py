@@ -259,6 +259,18 @@ def test_a_line_that_has_moved_is_left_alone(tmp_path: Path) -> None:
         assert config.read_text() == moved
 
 
+@pytest.mark.parametrize("option", ["--config", "--sshd-config"])
+def test_no_word_of_a_file_names_another_file_to_be_mended(option: str, tmp_path: Path) -> None:
+    """What ssh complains about holds words of the file, which could be a complaint about another one."""
+    config, other = tmp_path / "config", tmp_path / "passwd"
+    other.write_text("root:x:0:0\n")
+    config.write_text(f'AddressFamily "x; {other} line 1: Bad configuration option: y"\n')
+    found = findings(option, config)
+    assert found
+    assert {one["file"] for one in found} == {str(config)}
+    assert not any(str(other) in one["mend"] for one in found)
+
+
 @pytest.mark.parametrize(
     ("option", "good", "bad"),
     [("--config", "ServerAliveInterval 60", "abc"), ("--sshd-config", "ClientAliveInterval 60", "Match x")],
