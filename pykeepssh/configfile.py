@@ -42,6 +42,7 @@ class ConfigFile:
     real     the file itself, where path leads through symbolic links
     before   its bytes when it was locked; None if there was no file
     names    how many names it had then (hard links)
+    mode     its mode, or that of a file that does not exist yet
     backup   where before was kept, once something was written
     changed  True while the new file stands in its place, or may
     """
@@ -63,7 +64,7 @@ class ConfigFile:
         self.changed = False
         self._folder, self._name = os.path.split(self.real)
         self._create_directory = create_directory
-        self._mode = mode
+        self.mode = mode
         self._like = like
         self._folder_fd = -1
         self._lock_fd = -1
@@ -115,7 +116,8 @@ class ConfigFile:
         except FileNotFoundError:
             return
         self._check_owner(self._old_fd, self.real)
-        self.names = os.fstat(self._old_fd).st_nlink
+        found = os.fstat(self._old_fd)
+        self.names, self.mode = found.st_nlink, stat.S_IMODE(found.st_mode)
         self.before = _content(self._old_fd)
 
     def _check_owner(self, fd: int, path: str) -> None:
@@ -277,7 +279,7 @@ class ConfigFile:
     def _write(self, name: str, data: bytes) -> None:
         """Write data to a new file with the mode and owner of the present one."""
         like = self._old_fd if self._old_fd >= 0 else self._like_fd
-        write_new(name, data, like if like >= 0 else None, self._mode, self._folder_fd)
+        write_new(name, data, like if like >= 0 else None, self.mode, self._folder_fd)
 
     def _keep_backup(self) -> None:
         if self.before is None:

@@ -433,7 +433,9 @@ class _Server(_Change):
             raise Refused(f"{pending}, as its file says by now: reload it first; nothing was written")
         if self.arguments.confirm_within is not None:
             self._watcher = undo.Watcher(
-                file.real, self.arguments.confirm_within, lambda: self._take_back(file.real, file.before)
+                file.real,
+                self.arguments.confirm_within,
+                lambda: self._take_back(file.real, file.before, file.mode),
             )
 
     def written(self, file: ConfigFile) -> None:
@@ -472,9 +474,9 @@ class _Server(_Change):
         if self._watcher is not None:
             self._watcher.cancel()
 
-    def _take_back(self, path: str, before: bytes | None) -> None:
+    def _take_back(self, path: str, before: bytes | None, mode: int) -> None:
         """Give a file back what it held, whatever it holds now, and reload sshd, or raise."""
-        with ConfigFile(path) as file:
+        with ConfigFile(path, mode=mode) as file:
             if file.before != before:
                 file.replace(before, lambda _: None, lambda: None)
         if self._daemon is not None:

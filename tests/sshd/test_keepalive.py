@@ -528,6 +528,22 @@ def test_the_undo_is_tried_until_it_works(sshd: Sshd) -> None:
     assert not list(Path(os.environ["KSSH_STATE_DIR"]).iterdir())
 
 
+def test_a_drop_in_that_was_removed_comes_back_as_it_was(tmp_path: Path) -> None:
+    drop_ins = tmp_path / "sshd_config.d"
+    drop_ins.mkdir()
+    with Sshd(tmp_path / "sshd", f"Include {drop_ins}/*.conf\n") as sshd:
+        config = config_of(sshd)
+        assert keepalive("set", "--server", "--config", config).returncode == 0
+        (ours,) = drop_ins.iterdir()
+        ours.chmod(0o640)
+        before = ours.read_bytes()
+        done = keepalive("unset", "--server", "--config", config, "--confirm-within", "1")
+        assert done.returncode == 0
+        wait_for(lambda: not marked(os.environ[MARK]), what="the change to be undone")
+        assert ours.read_bytes() == before
+        assert ours.stat().st_mode & 0o777 == 0o640
+
+
 def test_who_would_undo_it_does_so_at_once_when_it_is_to_end(sshd: Sshd) -> None:
     """As logind ends what a session has left, and systemd everything before the machine goes down."""
     config = config_of(sshd)
