@@ -383,6 +383,20 @@ def _clear_of_the_pty(fd: int) -> int:
     return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
 
 
+def gave_up_output(pid: int) -> bool:
+    """Tell whether an ssh has put /dev/null in the place of its standard output.
+
+    It does so once it has authenticated, before it says that the session begins (ssh.c, "stdout is now
+    owned by the session channel"), and no server can make it do that sooner.  Where nobody can look
+    (there is no /proc) the answer is yes.
+    """
+    try:
+        null = os.stat(os.devnull).st_rdev
+        return os.stat(f"/proc/{pid}/fd/1").st_rdev == null
+    except OSError:
+        return not os.path.exists("/proc/self/fd/0")
+
+
 def _send_signal(pid: int, signum: int) -> None:
     try:
         os.kill(pid, signum)

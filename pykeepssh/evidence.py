@@ -3,9 +3,9 @@
 Knows the texts of OpenSSH 7.4 to 10.x at DEBUG1 and DEBUG2, and the level at which each line that
 carries none was written.  Must not know what follows from a fact: that is policy.py.
 
-Every pattern is anchored at the start of the line: what a server says behind "debug1: Remote: " or
-"Received disconnect from …" is no fact.  Before authentication it can still write whole lines
-(the text of keyboard-interactive; a line end inside a message, which log.c lets through).  So phases
+Every pattern is anchored at the start of the message: what a server says behind "debug1: Remote: " or
+"Received disconnect from …" is no fact.  Where messages cannot be told from what a server wrote
+(messages.py), what only an authenticated server may cause counts once it is proven that it is one.  Phases
 only go forward, an address counts only until the connection stands, and no cause outlives the
 beginning of the session: a lie can end the link of the liar, nothing more.
 
@@ -19,6 +19,8 @@ import re
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    _Learn = Callable[["Evidence", re.Match[str]], None]
 
 # The phases of a run, in order.
 STARTED, CONNECTING, CONNECTED, AUTHENTICATED, SESSION = range(5)
@@ -44,8 +46,8 @@ UNRESOLVED = "unresolved"
 UNREACHABLE = "unreachable"
 SETUP = "setup"
 
-# "LogVerbose" tags the lines that it forces: "debug1: ssh.c:main():1580 (pid=7): text".
-_TAG = re.compile(r"((?:debug\d: )?)[\w.-]+\.c:\w+\(\):\d+ \((?:bin=[^)]*, )?pid=\d+\): (.*)", re.DOTALL)
+_MOST = 4096  # of each list: more than anybody's forwards, and a bound for who makes them up
+
 _DEBUG = re.compile(r"debug([123]): (.*)", re.DOTALL)
 
 # Lines without a level that ssh writes with verbose(): below INFO only the log channel sees them.
@@ -101,6 +103,9 @@ class Evidence:
                      take no more clients ("ssh -O stop"), after which it ends with the last of them
     timed_out        the keepalive gave up
     killed_by        signal number that ssh says ended it, or None
+    host_key         ssh refused the host key: then nothing else that the log says is to be believed
+    forged           the server wrote lines that look like ssh's own
+    may_have_begun   the log tells of a session, and nobody else does
     cause            why it failed before a session, or None
     error            the last line that was no debug line, as text
     remarks          what else ssh said that tells why, such as the mode of a key file, the newest last
@@ -109,12 +114,16 @@ class Evidence:
     """
 
     __slots__ = (
+        "_authenticated",
         "_blamed",
         "_can_be_had",
         "_device_channel",
         "_has_clients",
+        "_has_connection",
+        "_has_keys",
         "_jump_error",
         "_part",
+        "_proof",
         "_session_channel",
         "address",
         "allocated",
@@ -124,11 +133,14 @@ class Evidence:
         "command_sent",
         "device_answered",
         "error",
+        "forged",
         "forward_fatal",
+        "host_key",
         "killed_by",
         "local_away",
         "local_held",
         "local_up",
+        "may_have_begun",
         "phase",
         "printed",
         "pty_refused",
@@ -142,7 +154,8 @@ class Evidence:
         "timed_out",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, proof: Callable[[], bool] = lambda: True) -> None:
+        """Know nothing yet; proof tells whether ssh has authenticated, by what no server can forge."""
         self.phase = STARTED
         self.spoke = False
         self.address: tuple[str, int] | None = None
@@ -163,6 +176,9 @@ class Evidence:
         self.asked_to_end = False
         self.timed_out = False
         self.killed_by: int | None = None
+        self.host_key = False
+        self.forged = False
+        self.may_have_begun = False
         self.cause: str | None = None
         self.error = ""
         self.remarks: list[str] = []
@@ -172,30 +188,46 @@ class Evidence:
         self._can_be_had = False  # what the forward that is made now lacks, time can give
         self._device_channel: str | None = None
         self._jump_error = ""
+        self._proof = proof
+        self._authenticated = False
+        self._has_connection = False  # of its own; else it is a shared master's client
+        self._has_keys = False
         self._session_channel: str | None = None
         self._has_clients = False  # of this ssh as a shared master
 
-    def feed(self, line: str) -> None:
-        """Take in one line of the log, without its line end."""
+    def feed(self, line: str, certain: bool = True) -> None:
+        """Take in one message of the log, without its line end.
+
+        certain  no server can have written it; else what only an authenticated server may cause
+                 counts once it is proven that there is one
+        """
         self.spoke = True
         level, text = level_and_text(line)
-        if level < DEBUG1:
-            if level < VERBOSE:
-                self.error = text
-                self._blamed = any(words in text for words in _SAID_OF_A_JUMP)
-                self._blame_jump()
-                self._remark(text)
-            for pattern, learn in _PLAIN:
-                match = pattern.match(text)
-                if match:
+        if level < VERBOSE:
+            self.error = text
+            self._blamed = any(words in text for words in _SAID_OF_A_JUMP)
+            self._blame_jump()
+            self._remark(text)
+        rows = _DEBUGGING if level >= DEBUG1 else _PLAIN
+        for pattern, learn in rows:
+            match = pattern.match(text)
+            if match:
+                learn(self, match)
+                return
+        for pattern, learn in _LATE_DEBUGGING if level >= DEBUG1 else _LATE_PLAIN:
+            match = pattern.match(text)
+            if match:
+                if certain or self._is_authenticated():
                     learn(self, match)
-                    return
-        else:
-            for pattern, learn in _DEBUGGING:
-                match = pattern.match(text)
-                if match:
-                    learn(self, match)
-                    return
+                elif learn in (_session, _command_sent):
+                    self.may_have_begun = True
+                return
+
+    def _is_authenticated(self) -> bool:
+        if not self._authenticated and self._proof():
+            self._authenticated = True
+            self.reach(AUTHENTICATED)
+        return self._authenticated
 
     def feed_printed(self, text: str) -> None:
         """Take in what came where no log goes: of ssh before it has one, of a ProxyCommand, of a jump host.
@@ -241,14 +273,7 @@ class Evidence:
 
 
 def level_and_text(line: str) -> tuple[int, str]:
-    """Return the level at which ssh wrote a line (FATAL counts as ERROR) and its text.
-
-    The text is without "debugN: " and without the tag of LogVerbose.
-    """
-    if ".c:" in line:
-        tagged = _TAG.match(line)
-        if tagged:
-            line = tagged[1] + tagged[2]
+    """Return the level at which ssh wrote a message (FATAL counts as ERROR), and it without "debugN: "."""
     debug = _DEBUG.match(line)
     if debug:
         return VERBOSE + int(debug[1]), debug[2]
@@ -259,21 +284,15 @@ def level_and_text(line: str) -> tuple[int, str]:
     return ERROR, line
 
 
-def untagged(line: str) -> str:
-    """Return a line as ssh would have written it without LogVerbose."""
-    tagged = _TAG.match(line) if ".c:" in line else None
-    return tagged[1] + tagged[2] if tagged else line
-
-
-def _phase(phase: int) -> Callable[[Evidence, re.Match[str]], None]:
+def _phase(phase: int) -> _Learn:
     return lambda seen, match: seen.reach(phase)
 
 
-def _fact(name: str, value: object = True) -> Callable[[Evidence, re.Match[str]], None]:
+def _fact(name: str, value: object = True) -> _Learn:
     return lambda seen, match: setattr(seen, name, value)
 
 
-def _failed(cause: str) -> Callable[[Evidence, re.Match[str]], None]:
+def _failed(cause: str) -> _Learn:
     def learn(seen: Evidence, match: re.Match[str]) -> None:
         # What is known first and exactly stays: "Host key verification failed." is followed by
         # nothing, but "Permission denied (…)" can be followed by "Connection closed by …".
@@ -283,23 +302,65 @@ def _failed(cause: str) -> Callable[[Evidence, re.Match[str]], None]:
     return learn
 
 
+def _host_key(seen: Evidence, match: re.Match[str]) -> None:
+    seen.host_key = True
+    seen.cause = HOST_KEY  # whatever was said before
+
+
+def _new_keys(seen: Evidence, match: re.Match[str]) -> None:
+    seen._has_keys = True
+
+
+def _too_many_failures(seen: Evidence, match: re.Match[str]) -> None:
+    # The server's words; before its host key is verified anybody can say them.
+    _failed(DENIED if seen._has_keys else UNREACHABLE)(seen, match)
+
+
 def _connecting(seen: Evidence, match: re.Match[str]) -> None:
     if seen.phase <= CONNECTING:
         seen.reach(CONNECTING)
         seen.address = (match[1], int(match[2]))
-        seen.shared = False  # the master refused, and ssh goes on by itself
+        _connects_itself(seen)
+
+
+def _by_proxy(seen: Evidence, match: re.Match[str]) -> None:
+    if seen.phase <= CONNECTING:
+        seen.reach(CONNECTING)
+        _connects_itself(seen)
+
+
+def _connects_itself(seen: Evidence) -> None:
+    seen._has_connection, seen.shared = True, False  # the master refused, and ssh goes on by itself
+
+
+def _detached(seen: Evidence, match: re.Match[str]) -> None:
+    seen._has_connection = False  # it belongs to another process from here on, this one's master
 
 
 def _session(seen: Evidence, match: re.Match[str]) -> None:
     seen.reach(SESSION)
     seen.remarks.clear()
+    seen.host_key = seen.host_key and not seen._authenticated
     # What went wrong before did not end ssh: a local port in use does so only if the user wants it.
     seen.cause = seen.forward_fatal = None
+
+
+def _of_master(learn: _Learn) -> _Learn:
+    def only_of_master(seen: Evidence, match: re.Match[str]) -> None:
+        if not seen._has_connection:
+            learn(seen, match)
+
+    return only_of_master
 
 
 def _shared_session(seen: Evidence, match: re.Match[str]) -> None:
     seen._session_channel = match[1]
     _session(seen, match)
+
+
+def _note(where: list[str], text: str) -> None:
+    if len(where) < _MOST:
+        where.append(text[:_MOST_CHARS])
 
 
 def _remote_forward(seen: Evidence, match: re.Match[str]) -> None:
@@ -311,13 +372,13 @@ def _allocated(seen: Evidence, match: re.Match[str]) -> None:
     seen.remote_up += 1
     # "socks:0" and "/path:-2" are how ssh writes what is no host and port.
     to = "a SOCKS proxy" if match[2] == "socks:0" else match[2].removesuffix(":-2")
-    seen.allocated.append((int(match[1]), to))
+    seen.allocated = [*seen.allocated[-_MOST:], (int(match[1]), to[:_MOST_CHARS])]
 
 
 def _device_refused(seen: Evidence, match: re.Match[str]) -> None:
     seen.device_answered = True
     if DEVICE not in seen.remote_refused:
-        seen.remote_refused.append(DEVICE)
+        _note(seen.remote_refused, DEVICE)
     seen.forward_fatal = "remote"
 
 
@@ -338,37 +399,37 @@ def _open_failed(seen: Evidence, match: re.Match[str]) -> None:
         seen.session_refused = True
     elif match[1] == seen._device_channel:
         # Before 8.3 nothing else is said of it.
-        seen.remote_refused.append(DEVICE)
+        _note(seen.remote_refused, DEVICE)
         seen._device_channel = None
 
 
 def _remote_refused(seen: Evidence, match: re.Match[str]) -> None:
-    seen.remote_refused.append(match[2])
+    _note(seen.remote_refused, match[2])
     if match[1] == "Error":
         seen.forward_fatal = "remote"
 
 
 def _local_listening(seen: Evidence, match: re.Match[str]) -> None:
-    seen.local_up.append(match[1] or match[2])
+    _note(seen.local_up, match[1] or match[2])
 
 
 def _cannot_bind(seen: Evidence, match: re.Match[str]) -> None:
     if match[1]:
         del seen.local_up[-1:]  # ssh says "listening on" before it tries
     if match[2] in _IN_USE:
-        seen.local_held.append(match[1] or "?")
+        _note(seen.local_held, match[1] or "?")
         seen._can_be_had = True
     elif match[2] in _AWAY:
         _away(seen, match)
 
 
 def _path_held(seen: Evidence, match: re.Match[str]) -> None:
-    seen.local_held.append(match[1])
+    _note(seen.local_held, match[1])
     seen._can_be_had = True
 
 
 def _device_held(seen: Evidence, match: re.Match[str]) -> None:
-    seen.local_held.append(DEVICE)
+    _note(seen.local_held, DEVICE)
     seen._can_be_had = True
 
 
@@ -407,7 +468,7 @@ def _command_sent(seen: Evidence, match: re.Match[str]) -> None:
     seen.command_sent = seen.command_sent or not seen._has_clients
 
 
-def _own(name: str) -> Callable[[Evidence, re.Match[str]], None]:
+def _own(name: str) -> _Learn:
     def learn(seen: Evidence, match: re.Match[str]) -> None:
         if match[1] == seen._session_channel:
             setattr(seen, name, True)
@@ -456,58 +517,57 @@ DEVICE = "-w"  # a tunnel device, among ports and paths
 _IN_USE = ("Address already in use", "Address in use")
 _AWAY = ("Cannot assign requested address", "Can't assign requested address", "Address not available")
 
-_Row = tuple[str, "Callable[[Evidence, re.Match[str]], None]"]
+_Row = tuple[str, "_Learn"]
 
-# Lines at DEBUG1 and beyond.  The first row that matches counts.
+# Messages at DEBUG1 and beyond.  The first row that matches counts.
 _DEBUG_ROWS: tuple[_Row, ...] = (
     (r"Connecting to .* \[(.*)\] port (\d+)\.", _connecting),
-    (r"Executing proxy (?:command|dialer)", _phase(CONNECTING)),
+    (r"Executing proxy (?:command|dialer)", _by_proxy),
     (r"Connection established\.", _phase(CONNECTED)),
     (r"Remote protocol version ", _phase(CONNECTED)),
-    (r"Authentication succeeded \(", _phase(AUTHENTICATED)),
-    (r"Entering interactive session\.", _session),
-    (r"channel (\d+): new (?:session )?\[client-session\]", _session_channel),
-    (r"client_input_channel_req: channel (\d+) rtype exit-s(?:tatus|ignal) ", _own("command_ended")),
-    (r"remote forward (success|failure) for: listen (?:(?:\S+:)?(0), )?", _remote_forward),
+    (r"SSH2_MSG_NEWKEYS received", _new_keys),
     (r"(?:ssh_init_forwarding: )?expecting replies for \d+ forwards", _fact("replies", False)),
-    (r"(?:forwarding_success: )?all expected forwarding replies received", _fact("replies")),
     (r"channel (\d+): new (?:tun )?\[tun\]", _device_channel),
-    (r"(?:ssh_tun_confirm: )?tunnel forward established, ", _device_confirmed),
     (r"(?:sys_tun_open: )?failed to configure tunnel .*: Device or resource busy", _device_held),
     (r"Local connections to ", _next_local),
-    (r"Sending (?:command|subsystem): ", _command_sent),
     (r"Local forwarding listening on (?:path (.*)\.$|\S+ port (\d+)\.)", _local_listening),
-    (r"(?:mux_client_request_(?:session|stdio_fwd): )?master session id: (\d+)", _shared_session),
-    (r"(?:mux_client_hello_exchange: )?master version \d+", _fact("shared")),
-    (r"Received exit status from master ", _fact("command_ended")),
+    # Those of a shared master's client.
+    (r"(?:mux_client_request_(?:session|stdio_fwd): )?master session id: (\d+)", _of_master(_shared_session)),
+    (r"(?:mux_client_hello_exchange: )?master version \d+", _of_master(_fact("shared"))),
+    (r"Received exit status from master ", _of_master(_fact("command_ended"))),
     # Only said of a session; OpenSSH 7.9 to 8.2 do not say that it began.
-    (r"Control master terminated unexpectedly", _session),
-    (r"Exiting on signal:? (Hangup|Interrupt|Terminated|\d{1,2}\b)", _client_killed),
+    (r"Control master terminated unexpectedly", _of_master(_session)),
+    (r"Exiting on signal:? (Hangup|Interrupt|Terminated|\d{1,2}\b)", _of_master(_client_killed)),
+)
+# Those that only a server can cause which is authenticated.
+_LATE_DEBUG_ROWS: tuple[_Row, ...] = (
+    (r"Authentication succeeded \(", _phase(AUTHENTICATED)),
+    (r"Entering interactive session\.", _session),
+    (r"(?:control_persist_detach: )?backgrounding master process", _detached),
+    (r"channel (\d+): new (?:session )?\[client-session\]", _session_channel),
+    (r"Sending (?:command|subsystem): ", _command_sent),
+    (r"client_input_channel_req: channel (\d+) rtype exit-s(?:tatus|ignal) ", _own("command_ended")),
+    (r"remote forward (success|failure) for: listen (?:(?:\S+:)?(0), )?", _remote_forward),
+    (r"(?:forwarding_success: )?all expected forwarding replies received", _fact("replies")),
+    (r"(?:ssh_tun_confirm: )?tunnel forward established, ", _device_confirmed),
     (r"(?:\w+: )?channel \d+: terminate request", _fact("asked_to_end")),
     (r"(?:\w+: )?channel \d+: stop listening", _stopped_listening),
 )
 
-# Lines without "debugN:".
+# Messages without "debugN:".
 _PLAIN_ROWS: tuple[_Row, ...] = (
-    (r"Authenticated to ", _phase(AUTHENTICATED)),
     (r"Killed by signal (\d+)\.", _killed),
     (r"Timeout, server .* not responding", _timed_out),
-    (r"(Error|Warning): remote port forwarding failed for listen (?:port|path) (.*)", _remote_refused),
     (r"bind(?: \[.*\]:(\S+))?: (.*)", _cannot_bind),
     (r"(?:\w+: )?cannot (?:listen to port|bind to path): (.*)", _cannot_listen),
     (r"(?:\w+: )?cannot bind to path (.*): Address (?:already )?in use$", _path_held),
     (r"(?:\w+: )?cannot bind to path (.*): No such file or directory$", _away),
     (r"(?:\w+: )?getaddrinfo\(", _away),
     (r"Could not request (?:local|tunnel) forwarding\.", _local_failed),
-    (r"Allocated port (\d{1,5}) for remote forward to (.*)", _allocated),
-    (r"Tunnel forwarding failed", _device_refused),
-    (r"channel (\d+): open failed: ", _open_failed),
-    (r"PTY allocation request failed on channel (\d+)", _own("pty_refused")),
-    (r"(?:shell|exec|subsystem) request failed on channel (\d+)", _own("session_refused")),
-    (r"[Ss]tdio forwarding (?:request )?failed", _fact("session_refused")),
-    (r"Host key verification failed\.|Error: forwarding disabled due to host key ", _failed(HOST_KEY)),
+    (r"Host key verification failed\.", _host_key),
+    (r"Error: forwarding disabled due to host key ", _failed(HOST_KEY)),
     (r"(?:\S+@[^\s@]+: )?Permission denied \(", _failed(DENIED)),
-    (r"(?:Received disconnect|Disconnecting).*Too many authentication failures", _failed(DENIED)),
+    (r"(?:Received disconnect|Disconnecting).*Too many authentication failures", _too_many_failures),
     (r"Authentication failed\.", _failed(DENIED)),
     (r"\S+: Could not resolve host(?:name)? ", _failed(UNRESOLVED)),
     (r"Unable to negotiate with ", _failed(SETUP)),
@@ -520,6 +580,23 @@ _PLAIN_ROWS: tuple[_Row, ...] = (
     (r"(?:Received disconnect|Disconnected|Disconnecting)\b", _failed(UNREACHABLE)),
     (r"(?:client_loop: )?send disconnect: ", _failed(UNREACHABLE)),
 )
+_LATE_PLAIN_ROWS: tuple[_Row, ...] = (
+    (r"Authenticated to ", _phase(AUTHENTICATED)),
+    (r"(Error|Warning): remote port forwarding failed for listen (?:port|path) (.*)", _remote_refused),
+    (r"Allocated port (\d{1,5}) for remote forward to (.*)", _allocated),
+    (r"Tunnel forwarding failed", _device_refused),
+    (r"channel (\d+): open failed: ", _open_failed),
+    (r"PTY allocation request failed on channel (\d+)", _own("pty_refused")),
+    (r"(?:shell|exec|subsystem) request failed on channel (\d+)", _own("session_refused")),
+    (r"[Ss]tdio forwarding (?:request )?failed", _fact("session_refused")),
+)
 
-_DEBUGGING = tuple((re.compile(pattern), learn) for pattern, learn in _DEBUG_ROWS)
-_PLAIN = tuple((re.compile(pattern), learn) for pattern, learn in _PLAIN_ROWS)
+
+def _compiled(rows: tuple[_Row, ...]) -> tuple[tuple[re.Pattern[str], _Learn], ...]:
+    return tuple((re.compile(pattern), learn) for pattern, learn in rows)
+
+
+_DEBUGGING = _compiled(_DEBUG_ROWS)
+_PLAIN = _compiled(_PLAIN_ROWS)
+_LATE_DEBUGGING = _compiled(_LATE_DEBUG_ROWS)
+_LATE_PLAIN = _compiled(_LATE_PLAIN_ROWS)

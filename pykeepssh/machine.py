@@ -19,6 +19,7 @@ from .outcomes import (
     DOWN,
     ENDED as SAY_ENDED,
     FINISHED,
+    FORGED,
     GAVE_UP,
     LEFT,
     NOT_RESUMED,
@@ -282,6 +283,8 @@ def _running_exited(link: Link, event: Exited) -> Step:
             told += (Tell(report._replace(event=SAY_ENDED)),)
         else:
             told += (Tell(report._replace(event=GAVE_UP, limit=decision.limit)),)
+        if report.outcome == FORGED:
+            return _ended(link, Exit(policy.SSH_FAILED), told)  # kssh has killed it
         return _ended(link, _status(event.ended, decision.limit), told)
     # Without a person the next start would only ask the empty room again.
     report = report._replace(by_people=entry == policy.RARE)

@@ -82,6 +82,10 @@ class Log:
             else:
                 self.stderr.write(_line(text))
 
+    def write_error(self, text: str) -> None:
+        """Write a line that everybody sees."""
+        self.write(ERROR, text)
+
     def quote(self, text: str) -> None:
         """Write a line of ssh's own."""
         self.write(VERBOSE, text)

@@ -23,12 +23,15 @@ QUIET_LEVELS = ("QUIET", "FATAL", "ERROR")
 ALONE = "ControlPath=none"  # a connection of its own
 _DEBUG_LEVELS = ("DEBUG1", "DEBUG2", "DEBUG3")
 _OTHER_NAMES = {"SILENT": "QUIET", "DEBUG": "DEBUG1"}  # log.c; "ssh -G" prints these
-# What a log channel needs of an ssh whose own level stays below INFO (LogVerbose, OpenSSH 8.5):
-# the functions that write the lines which evidence.py knows.
-VERBOSE_FUNCTIONS = (
-    "ssh.c:*,sshconnect.c:*,sshconnect2.c:*,clientloop.c:*,mux.c:*,kex.c:*,dispatch.c:*,misc.c:*,"
-    "channels.c:channel_setup_fwd_listener*,channels.c:channel_new*,channels.c:channel_input_open_failure*,"
-    "packet.c:sshpkt_vfatal*,packet.c:ssh_packet_disconnect*,packet.c:ssh_packet_read_poll_seqnr*"
+# Every message that kssh has to know, with ssh's process id, at any LogLevel (LogVerbose, OpenSSH 8.5; what
+# the tags are for: messages.py).  Left out are functions that write one for each packet, window or keepalive:
+# those would wake kssh up on a quiet link and slow a fast one down.  In ssh_local_cmd ssh's child speaks.
+TAG_ALL = (
+    "!packet.c:ssh_packet_send2_wrapped*,!packet.c:ssh_packet_read_poll2*,"
+    "!channels.c:channel_check_window*,!channels.c:channel_input_window_adjust*,"
+    "!channels.c:channel_handle_efd*,!channels.c:channel_output_poll*,"
+    "!channels.c:channel_input_extended_data*,!channels.c:channel_not_very_much_buffered_data*,"
+    "!sshconnect.c:ssh_local_cmd*,*"
 )
 
 
@@ -44,6 +47,7 @@ class Plan:
     defaults    of last, what kssh wants only where nobody says anything; keyword in lower case: value
     without     flag letters that kssh does itself
     log         the log channel can be had (LogLevel or LogVerbose is among the added)
+    tagged      ssh tags its messages (TAG_ALL)
     user_level  LogLevel in force for the user, by its usual name: QUIET to DEBUG3
     unsure      a shell as it seems, but ssh did not tell whether it is to run a command
     """
@@ -56,6 +60,7 @@ class Plan:
         "last",
         "log",
         "supervised",
+        "tagged",
         "unsure",
         "user_level",
         "without",
@@ -70,6 +75,7 @@ class Plan:
         self.defaults: dict[str, str] = {}
         self.without = ""
         self.log = False
+        self.tagged = False
         self.user_level = "INFO"
         self.unsure = False
 
@@ -298,26 +304,37 @@ def leave_master(plan: Plan, line: CommandLine) -> dict[int, str]:
     return {index: "none" for index, option in enumerate(line.options) if option.letter == "S"}
 
 
-def add_log_channel(
-    plan: Plan, log_path: str, shared: bool, version: tuple[int, int] | None, quiet_letter: bool
-) -> None:
+def forks_away(plan: Plan, effective: Mapping[str, Sequence[str]] | None, shared: bool) -> bool:
+    """Tell whether an ssh may leave its connection to a process of its own and become its client."""
+    persists = first_value(effective, "controlpersist", "no") != "no"
+    return shared and persists and "ControlPersist=no" not in plan.first
+
+
+def knows_log_verbose(effective: Mapping[str, Sequence[str]]) -> bool:
+    """Tell whether the ssh of a configuration knows LogVerbose: another keyword got its name with it."""
+    return "pubkeyacceptedalgorithms" in effective
+
+
+def add_log_channel(plan: Plan, log_path: str, shared: bool, may_tag: bool, quiet_letter: bool) -> None:
     """Add what makes ssh write its log to log_path at a level that tells what happened.
 
     shared        the connection may be shared: only mux.c's DEBUG2 says how a master's client ended
-    version       of OpenSSH, or None if not known
+    may_tag       ssh knows LogVerbose, and the user has no use of their own for it
     quiet_letter  the user gave -q, over which no LogLevel wins
 
     ssh takes its level as a whole, and below INFO it also withholds the server's banner and
-    "Connection to HOST closed.": there the level stays and LogVerbose forces single lines.
+    "Connection to HOST closed.": with LogVerbose the level stays.  A user who reads along (-v) has the
+    lines as ssh writes them, which no tag tells in full.
     """
-    forces_lines = version is not None and version >= (8, 5)
-    if forces_lines and plan.user_level in QUIET_LEVELS:
-        plan.add("LogVerbose", VERBOSE_FUNCTIONS)
+    debugs = plan.user_level in _DEBUG_LEVELS
+    if may_tag and not debugs:
+        plan.add("LogVerbose", TAG_ALL)
+        plan.tagged = True
     elif quiet_letter and plan.user_level in QUIET_LEVELS:
         return
-    elif plan.user_level not in _DEBUG_LEVELS:  # over the user's -v no LogLevel wins
-        plan.first.append("LogLevel=DEBUG2" if shared and not forces_lines else "LogLevel=DEBUG1")
-    if shared and forces_lines and plan.user_level in ("INFO", "VERBOSE", "DEBUG1"):
+    elif not debugs:  # over the user's -v no LogLevel wins
+        plan.first.append("LogLevel=DEBUG2" if shared else "LogLevel=DEBUG1")
+    elif shared and may_tag and plan.user_level == "DEBUG1":
         # All of DEBUG2 would be a line for every 100 kB of every client: a master whose kssh is
         # suspended would soon stand still for its full log.
         plan.add("LogVerbose", "mux.c:*")

@@ -23,6 +23,7 @@ from .kinds import TUNNEL
 from .outcomes import (
     DENIED,
     FINISHED,
+    FORGED,
     HOST_KEY,
     LEFT,
     LOST,
@@ -62,6 +63,7 @@ TABLE = {
     UNRESOLVED: (END, RETRY, RETRY),
     DENIED: (END, END, SLOW),
     HOST_KEY: (END, END, END),
+    FORGED: (END, END, END),
     REFUSED_SETUP: (END, END, END),
     PORT_HELD_REMOTE: (END, FLAT, FLAT),
     PORT_HELD_LOCAL: (END, END, RETRY),
@@ -70,7 +72,7 @@ TABLE = {
 TRANSIENT = frozenset((UNREACHABLE, UNRESOLVED, PORT_HELD_REMOTE))
 # Rows that a person has to cure.  A tunnel that once stood and that nobody watches does not end by
 # them, for nobody would start it again: a name that leads elsewhere for a while looks like them too.
-BY_PEOPLE = frozenset((DENIED, HOST_KEY, REFUSED_SETUP))
+BY_PEOPLE = frozenset((DENIED, HOST_KEY, FORGED, REFUSED_SETUP))
 
 
 class Rules(NamedTuple):
@@ -125,6 +127,10 @@ def outcome(ended: Exit, seen: Evidence | None, rules: Rules, left: bool, sessio
         return LEFT
     if seen is None:
         return _outcome_by_code(ended, rules, session_s)
+    if seen.forged:
+        return FORGED  # and what else the log said was believed in vain
+    if seen.host_key and ended.code == SSH_FAILED:
+        return HOST_KEY
     if seen.command_ended or seen.asked_to_end:
         return FINISHED
     if seen.forward_fatal and ended.code == SSH_FAILED:
@@ -175,7 +181,7 @@ def _outcome_by_code(ended: Exit, rules: Rules, session_s: float | None) -> str:
 
 def learnt(history: History, result: str, session_s: float | None) -> tuple[History, bool]:
     """Return the history after a run, and whether backoff may be skipped for the next start."""
-    if session_s is None or result == PORT_HELD_REMOTE:
+    if session_s is None or result in (PORT_HELD_REMOTE, HOST_KEY, FORGED):
         # The server answers about a forward when the session has begun; the link never stood.
         denials = history.denials + 1 if result == DENIED else 0
         return history._replace(failures=history.failures + 1, denials=denials), False
@@ -198,7 +204,7 @@ def asked_to_end(ended: Exit, seen: Evidence | None, kind: str) -> bool:
 
 def may_have_run(seen: Evidence | None) -> bool:
     """Tell whether the remote command may have been started; without a log nobody knows."""
-    return seen is None or seen.phase == SESSION
+    return seen is None or seen.phase == SESSION or seen.may_have_begun
 
 
 def verdict(result: str, ended: Exit, seen: Evidence | None, rules: Rules, history: History) -> str:

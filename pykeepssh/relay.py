@@ -18,10 +18,12 @@ import time
 from collections.abc import Callable, Sequence
 
 from . import escapes, termmodes
+from .allowance import Allowance
 from .errors import printable
 from .escapes import BACKGROUND, LEAVE, SUSPEND, SUSPEND_JOB
-from .evidence import AUTHENTICATED, CONNECTED, SESSION, Evidence, level_and_text, untagged
+from .evidence import AUTHENTICATED, CONNECTED, DEBUG1, SESSION, Evidence, level_and_text
 from .flow import CHUNK_BYTES, Flow
+from .messages import Message, Messages, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -62,13 +64,35 @@ _LITTLE_BYTES = 16384
 _GATHER_S = 0.0002
 
 
+# How many lines of ssh's are shown at once, and how many a second after that: a server can have it say more
+# than anybody reads.  ssh says 5 lines as a rule, 300 with -vvv, and one for each connection through a
+# forward that cannot be made.
+_LINES_AT_ONCE, _LINES_PER_S = 100, 10
+_DEBUG_LINES_AT_ONCE, _DEBUG_LINES_PER_S = 4000, 400
+
+
 class Run:
     """One run of ssh: its process, its log, what the log said, and what the user typed to it."""
 
-    def __init__(self, child: PtyChild | PlainChild, channel: LogChannel | None, escape: int | None) -> None:
+    def __init__(
+        self,
+        child: PtyChild | PlainChild,
+        channel: LogChannel | None,
+        escape: int | None,
+        tagged: bool,
+        proof: Callable[[], bool],
+    ) -> None:
+        """Begin with an ssh that was started.
+
+        tagged  it tags what it logs (Messages)
+        proof   tells whether it has authenticated (Evidence)
+        """
         self.child = child
         self.channel = channel
-        self.evidence = Evidence()
+        self.messages = Messages(tagged)
+        self.evidence = Evidence(self._is_proven)
+        self._proof = proof
+        self._proven: bool | None = None  # what that said of the lines that are read now
         self.escapes = escapes.Escapes(escape)
         self.to_ssh = Flow(child.write)
         self.readable = True  # somebody still has the pty open
@@ -90,6 +114,18 @@ class Run:
         self.typed = False  # something, to the session
         self.greeting: Greeting | None = None  # what the far side says of itself, where that counts
         self.held = b""  # typed ahead and shown already: the pty, which echoes, gets it when it is raw
+
+    def _is_proven(self) -> bool:
+        if self._proven is None:
+            self._proven = self._proof()
+        return self._proven
+
+    def hear(self, lines: list[bytes], more: bool) -> list[Message]:
+        """Return the messages in lines of the log."""
+        self._proven = None  # ssh has done by now what it wrote of
+        messages = self.messages.take(map(os.fsdecode, lines), more)
+        self.evidence.forged = self.messages.forged
+        return messages
 
     @property
     def asks(self) -> bool:
@@ -174,6 +210,10 @@ class Relay:
         self._host = host
         self._log = log
         self._level = level
+        debugs = level >= DEBUG1
+        self._allowance = Allowance(
+            _DEBUG_LINES_AT_ONCE if debugs else _LINES_AT_ONCE, _DEBUG_LINES_PER_S if debugs else _LINES_PER_S
+        )
         self._heard = heard
         self._asked = asked
 
@@ -459,9 +499,8 @@ class Relay:
     def _read_log(self, run: Run) -> None:
         if run.channel is None:
             return
-        lines, is_open = run.channel.read()
-        for line in lines:
-            self._take_line(run, line)
+        lines, is_open, more = run.channel.read()
+        self._take_lines(run, lines, more)
         if not is_open and run.evidence.spoke:
             self._loop.forget(run.channel.fd)  # ssh has closed it: nothing more comes
 
@@ -472,14 +511,31 @@ class Relay:
             # A master's client prints nothing of its own, and not all versions log that it began.
             run.evidence.reach(SESSION)
 
-    def _take_line(self, run: Run, line: bytes) -> None:
-        text = os.fsdecode(line)
-        run.evidence.feed(text)
+    def _take_lines(self, run: Run, lines: list[bytes], more: bool = False) -> None:
+        for message in run.hear(lines, more):
+            self._take_message(run, message)
+
+    def _take_message(self, run: Run, message: Message) -> None:
+        if message.is_ssh:
+            run.evidence.feed(message.text, message.certain)
         if run.asks and run.evidence.address is not None:
             run.prompted = False  # ssh, which is not waiting for a jump host's, goes on: it has not asked
-        level, _ = level_and_text(text)
-        if level <= self._level:
-            self._show_log_line(run, os.fsencode(untagged(text)))
+        level, _ = level_and_text(message.text)
+        if level <= self._level and self._may_say():
+            self._show_log_line(run, os.fsencode(shown(message.text)))
+
+    def _may_say(self) -> bool:
+        """Tell whether one more line of ssh's is said; say before it how many were not."""
+        if not self._allowance.take(time.monotonic()):
+            return False
+        self._say_refused()
+        return True
+
+    def _say_refused(self) -> None:
+        refused = self._allowance.refused()
+        if refused:
+            lines = "1 line" if refused == 1 else f"{refused} lines"
+            self._log.write_error(f"{self._host}: {lines} of ssh's left out: they came too fast")
 
     def _show_log_line(self, run: Run, line: bytes) -> None:
         """Show a line of ssh's log where the user would have seen it without kssh."""
@@ -555,9 +611,9 @@ class Relay:
             run.evidence.feed_printed("\n")  # what nobody will end any more is a line
             self._read_log(run)
             self._heard(run)
-            for line in run.channel.rest():
-                self._take_line(run, line)
+            self._take_lines(run, run.channel.rest())
             self._loop.forget(run.channel.fd)
+        self._say_refused()
         if self.console is not None:
             self.console.session_gone()
         self.run = None
@@ -694,10 +750,12 @@ class Relay:
             del lines[0]  # its end alone: what stands before it has been said
         run.line_begun = bool(last)
         for line in [*lines, last] if last else lines:
+            if not self._may_say():
+                continue
             if self._log.detached:
                 self._quote(line)
             else:
-                text = printable(os.fsdecode(line))
+                text = shown(printable(os.fsdecode(line)))
                 self._log.stderr.write(f"{text}\n".encode("utf-8", "backslashreplace"))
 
     def _quote(self, line: bytes) -> None:

@@ -17,6 +17,8 @@ from . import files
 LINE_END = b"\r\n"  # log.c writes this; a newline inside a message stays bare
 _READ_BYTES = 65536
 _F_SETPIPE_SZ = 1031  # fcntl(2), Linux; the module knows it from Python 3.10 on
+_MOST_BYTES = 1 << 18  # of one read: whatever stood in the FIFO by then
+_LONGEST_BYTES = 1 << 16  # of a line that has no end; ssh writes 1024 at once
 _FIFO_BYTES = 1 << 18  # one user's pipes may have 64 MB in all before new ones get a single page (pipe(7))
 
 
@@ -59,22 +61,26 @@ class LogChannel:
             self._remove()
             raise
 
-    def read(self) -> tuple[list[bytes], bool]:
-        """Return the lines that came, without their ends, and whether the FIFO is open at all.
+    def read(self) -> tuple[list[bytes], bool, bool]:
+        """Return the lines that came, without their ends; whether the FIFO is open; whether there is more.
 
-        False means that nobody has it open for writing, before ssh or after it.
+        Not open means that nobody has it open for writing, before ssh or after it.
         """
         lines: list[bytes] = []
-        while True:
+        taken = 0
+        while taken < _MOST_BYTES:
             try:
                 data = os.read(self.fd, _READ_BYTES)
             except BlockingIOError:
-                return lines, True
+                return lines, True, False
             if not data:
-                return lines, False
+                return lines, False, False
             self._remove()
+            taken += len(data)
             *whole, self._rest = (self._rest + data).split(LINE_END)
+            self._rest = self._rest[:_LONGEST_BYTES]
             lines += whole
+        return lines, True, True
 
     def rest(self) -> list[bytes]:
         """Return what stands behind the last line end, as a line; ssh has ended."""

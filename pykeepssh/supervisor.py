@@ -37,7 +37,7 @@ from . import (
     terminal,
     wording,
 )
-from .child import PlainChild, PtyChild, reap_others
+from .child import PlainChild, PtyChild, gave_up_output, reap_others
 from .console import Console
 from .errors import STATUS, KsshError, printable
 from .evidence import AUTHENTICATED, CONNECTED, CONNECTING, LEVELS, SESSION, Evidence
@@ -146,15 +146,14 @@ class Supervisor:
         forwards = identity.forwards(line, configuration) + identity.forwards(line, None)
         self._once = plan.kind == TUNNEL and (bool(settings.name) or identity.stands_once(forwards))
         self._remote_forwards = identity.remote_forwards(line, configuration)
-        self._version: tuple[int, int] | None = None
+        self._may_tag = self._tags_are_free()
         shares = planning.shares_connection(plan, line, configuration)
         device = plan.kind == TUNNEL and identity.wants_device(line, configuration)
-        if shares or device or plan.user_level in planning.QUIET_LEVELS:
-            self._version = effective.ask_version(path, program.environment_for(path, os.environb))
         self._control_path = planning.first_value(configuration, "controlpath", "none") if shares else "none"
         self._master: int | None = None  # process of the shared master that ssh uses now
         self._dead_master: int | None = None  # of one that is of no use any more
-        self._device = device and self._version is not None and self._version >= (8, 3)
+        version = effective.ask_version(path, program.environment_for(path, os.environb)) if device else None
+        self._device = version is not None and version >= (8, 3)
         self._escape = escapes.parse(
             planning.first_value(configuration, "escapechar", (line.values("e") or ["~"])[-1])
         )
@@ -431,8 +430,10 @@ class Supervisor:
             planning.add_resume(plan, self._session_command())
         instead = self._leave_master(plan)
         shared = planning.shares_connection(plan, self._line, self._configuration)
+        forks_away = planning.forks_away(plan, self._configuration, shared)
         if channel is not None:
-            planning.add_log_channel(plan, channel.path, shared, self._version, bool(self._line.count("q")))
+            may_tag = self._may_tag and not forks_away
+            planning.add_log_channel(plan, channel.path, shared, may_tag, bool(self._line.count("q")))
             if not plan.log:
                 channel.close()
                 channel = None
@@ -455,7 +456,11 @@ class Supervisor:
             return
         if shared and self._kind in _ON_TERMINAL:
             self._loop.arm(_MASTER, float(self._settings.connect_timeout_s), self._master_silent)
-        run = Run(child, channel, self._escape)
+
+        def proof() -> bool:
+            return forks_away or any(map(gave_up_output, self._pids_of(child)))
+
+        run = Run(child, channel, self._escape, plan.tagged, proof)
         run.greeting = multiplexer.Greeting() if self._multiplexer else None
         self._relay.begin(run)
         if channel is None:
@@ -484,6 +489,21 @@ class Supervisor:
         iutf8 = screen is not None and bool(screen.terminal.modes[0] & terminal.IUTF8)
         utf8 = multiplexer.is_utf8(program.environment_for(self._path, os.environb), iutf8)
         return multiplexer.command(self._multiplexer, self._session_name, utf8, self._resumed)
+
+    def _tags_are_free(self) -> bool:
+        """Tell whether ssh knows LogVerbose and the user has no use of their own for it."""
+        if self._line.has_keyword("LogVerbose"):
+            return False
+        if self._configuration is not None:
+            user_value = planning.first_value(self._configuration, "logverbose", "none")
+            return user_value == "none" and planning.knows_log_verbose(self._configuration)
+        version = effective.ask_version(self._path, program.environment_for(self._path, os.environb))
+        return version is not None and version >= (8, 5)
+
+    def _pids_of(self, child: PtyChild | PlainChild) -> list[int]:
+        """Return the processes of which one is ssh: a script may have started it."""
+        below = connection.descendants(child.pid) if program.is_script(self._path) else []
+        return [child.pid, *below]
 
     def _start_child(self, words: Sequence[str], piped: bool) -> PtyChild | PlainChild:
         environment = program.environment_for(self._path, os.environb)
@@ -539,6 +559,9 @@ class Supervisor:
     def _follow(self, run: Run) -> None:
         """Tell the machine how far ssh has come."""
         seen = run.evidence
+        if seen.forged:
+            self._signal(signal.SIGKILL)
+            return
         if run.up and self._kind == TUNNEL:
             self._lookout.hint()  # ssh does something: somebody uses a forward
         if seen.shared and self._master is None:

@@ -15,6 +15,7 @@ from .outcomes import (
     DENIED,
     ENDED,
     FINISHED,
+    FORGED,
     GAVE_UP,
     HOST_KEY,
     LEFT,
@@ -81,6 +82,10 @@ def reason(outcome: str, ended: Exit, seen: Evidence | None, session: bool) -> s
             if seen.local_away:
                 return printable(seen.local_away)
             return f"{_place(seen.local_held[-1])} is in use on this machine"
+        if outcome == FORGED:
+            return "the server wrote lines that look like ssh's own"
+        if outcome == HOST_KEY:
+            return _why("host key verification failed", *seen.remarks)
         if seen.timed_out:
             return "the server stopped answering"
     if ended.signal is not None:
@@ -93,8 +98,6 @@ def reason(outcome: str, ended: Exit, seen: Evidence | None, session: bool) -> s
         return "ssh was asked to end"
     if outcome == DENIED:
         return _why(*seen.remarks, seen.error) or "authentication failed"
-    if outcome == HOST_KEY:
-        return _why("host key verification failed", *seen.remarks)
     if not seen.spoke:
         status = f"ssh ended with status {ended.code}" if ended.code != _SSH_FAILED else ""
         return _why(*seen.printed, status) or "it refused its command line or configuration"
@@ -140,6 +143,7 @@ _WHAT = {
     UNRESOLVED: "host name not found",
     DENIED: "access denied",
     HOST_KEY: "HOST KEY CHANGED OR UNKNOWN, not connecting",
+    FORGED: "SSH'S LOG IS FORGED, not connecting",
     REFUSED_SETUP: "ssh cannot do what was asked",
     PORT_HELD_REMOTE: "forward refused",
     PORT_HELD_LOCAL: "forward refused",

@@ -505,13 +505,22 @@ until mkdir "$here/starts/$start.taken" 2>/dev/null; do start=$((start + 1)); do
 echo "$start" >"$here/last"
 printf '%s\\0' "$$" "$@" >"$here/starts/$start.new"
 mv "$here/starts/$start.new" "$here/starts/$start"
-log=
+log= tag=
 for word do
     [ "$previous" = -E ] && log=$word
+    case "$word" in LogVerbose=*) tag="ssh.c:main():1 (pid=$$): " ;; esac
     previous=$word
 done
 if [ "$log" ]; then exec 9>>"$log"; else exec 9>&2; fi
-log() { printf '%s\\r\\n' "$@" >&9; }
+log() {
+    for line do
+        case "$line" in
+        debug[123]:\\ *) line="${line%%: *}: $tag${line#*: }" ;;
+        *) line="$tag$line" ;;
+        esac
+        printf '%s\\r\\n' "$line" >&9
+    done
+}
 """
 
 CONFIGURATION = {
@@ -528,6 +537,7 @@ CONFIGURATION = {
     "stdinnull": "no",
     "escapechar": "~",
     "loglevel": "INFO",
+    "pubkeyacceptedalgorithms": "ssh-ed25519",  # it is no older than 8.5
 }
 
 
@@ -535,7 +545,7 @@ def fake_ssh(tmp_path: Path, script: str, configuration: Mapping[str, str] | Non
     """Write a fake ssh that runs script, in sh, at each start but for the questions -G and -V.
 
     script finds $start (1 for the first), the arguments in "$@", the path that -E names in $log,
-    and the function log, which writes lines there as ssh does.  configuration changes single
+    and the function log, which writes messages there as ssh does.  configuration changes single
     lines of the answer to -G; sessiontype, requesttty and forkafterauthentication follow the
     letters N, s, t, T and f unless it names them.
     """

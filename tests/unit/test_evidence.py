@@ -30,8 +30,8 @@ from pykeepssh.evidence import (
     VERBOSE,
     Evidence,
     level_and_text,
-    untagged,
 )
+from pykeepssh.messages import Messages
 
 
 def transcripts() -> dict[str, list[str]]:
@@ -48,8 +48,8 @@ LOGS = transcripts()
 
 def seen_in(lines: list[str]) -> Evidence:
     seen = Evidence()
-    for line in lines:
-        seen.feed(line)
+    for message in Messages(tagged=any("pid=" in line for line in lines)).take(lines):
+        seen.feed(message.text)
     return seen
 
 
@@ -79,8 +79,8 @@ FACTS: dict[str, dict[str, object]] = {
     "connection refused": {"phase": CONNECTING, "cause": UNREACHABLE},
     "name not found": {"cause": UNRESOLVED},
     "key not accepted": {"phase": CONNECTED, "cause": DENIED},
-    "host key changed": {"phase": CONNECTED, "cause": HOST_KEY},
-    "host key unknown": {"phase": CONNECTED, "cause": HOST_KEY},
+    "host key changed": {"phase": CONNECTED, "cause": HOST_KEY, "host_key": True},
+    "host key unknown": {"phase": CONNECTED, "cause": HOST_KEY, "host_key": True},
     "host key added": SESSION_ENDED,
     "remote port held, fatal": {"phase": SESSION, "remote_refused": ["46737"], "forward_fatal": "remote"},
     "remote port held, not fatal": {
@@ -145,7 +145,7 @@ FACTS: dict[str, dict[str, object]] = {
     "quiet: terminal refused": {"phase": SESSION, "pty_refused": True},
     "quiet: connection refused": {"phase": CONNECTING, "cause": UNREACHABLE},
     "quiet: key not accepted": {"phase": CONNECTED, "cause": DENIED},
-    "quiet: host key changed": {"phase": CONNECTED, "cause": HOST_KEY},
+    "quiet: host key changed": {"phase": CONNECTED, "cause": HOST_KEY, "host_key": True},
     "quiet: server killed": {"phase": SESSION},
     "quiet: remote port held": {"phase": SESSION, "remote_refused": ["46737"], "forward_fatal": "remote"},
     "quiet: local port held": {
@@ -511,7 +511,10 @@ OTHER_VERSIONS: dict[str, tuple[list[str], dict[str, object]]] = {
     "no route": (["ssh: connect to host h port 22: No route to host"], {"cause": UNREACHABLE}),
     "7.4: disconnecting": (["Disconnecting: Protocol error"], {"cause": UNREACHABLE}),
     "9.2: too many keys": (
-        ["Disconnecting 1.2.3.4 port 22: Too many authentication failures"],
+        [
+            "debug1: SSH2_MSG_NEWKEYS received",
+            "Disconnecting 1.2.3.4 port 22: Too many authentication failures",
+        ],
         {"cause": DENIED},
     ),
     "denied, then closed": (
@@ -520,7 +523,7 @@ OTHER_VERSIONS: dict[str, tuple[list[str], dict[str, object]]] = {
     ),
     "closed, then known better": (
         ["Connection closed by 1.2.3.4 port 22", "Host key verification failed."],
-        {"cause": HOST_KEY},
+        {"cause": HOST_KEY, "host_key": True},
     ),
     "a proxy": (["debug1: Executing proxy dialer command: x"], {"phase": CONNECTING}),
     "-W through a master fails": (
@@ -629,16 +632,6 @@ def test_a_line_has_the_level_that_ssh_gave_it(line: str) -> None:
     assert text == (line.split(": ", 1)[1] if level >= DEBUG1 else line)
 
 
-@pytest.mark.parametrize("line", LEVEL_OF)
-@pytest.mark.parametrize("tag", ["ssh.c:main():1580 (pid=7): ", "sshconnect2.c:f_1():9 (bin=ssh, pid=123): "])
-def test_a_forced_line_has_the_same_level(line: str, tag: str) -> None:
-    start = len("debug1: ") if LEVEL_OF[line] >= DEBUG1 else 0
-    forced = line[:start] + tag + line[start:]
-    assert level_and_text(forced) == level_and_text(line)
-    assert untagged(forced) == line
-    assert untagged(line) == line
-
-
 # Transcript: how many of its lines a user at QUIET, FATAL, ERROR, INFO, VERBOSE, DEBUG1, DEBUG2, DEBUG3 sees.
 SHOWN = {
     "exit status 3": ([], [], 3, None),
@@ -672,7 +665,7 @@ def test_a_user_sees_what_their_level_shows(name: str) -> None:
     port = seen.address[1] if seen.address else 0
 
     def shown(user: int) -> list[str]:
-        return [untagged(line) for line in LOGS[name] if level_and_text(line)[0] <= user]
+        return [line for line in LOGS[name] if level_and_text(line)[0] <= user]
 
     assert shown(QUIET) == shown(FATAL) == []
     assert shown(ERROR) == [line.format(port=port) for line in errors]
@@ -754,7 +747,6 @@ LINE = st.one_of(
     st.text(),
     st.builds(str.__add__, st.sampled_from(ALL_LINES), st.text()),
     st.builds(lambda line, at: line[:at], st.sampled_from(ALL_LINES), st.integers(0, 80)),
-    st.from_regex(evidence._TAG),
 )
 
 
@@ -771,21 +763,22 @@ def test_no_line_is_too_odd_and_no_phase_goes_back(lines: list[str]) -> None:
     assert seen.spoke == bool(lines)
 
 
-ROWS = [*evidence._DEBUG_ROWS, *evidence._PLAIN_ROWS]
+DEBUGGING = [*evidence._DEBUGGING, *evidence._LATE_DEBUGGING]
+PLAIN = [*evidence._PLAIN, *evidence._LATE_PLAIN]
 
 
-@pytest.mark.parametrize("row", range(len(ROWS)))
+@pytest.mark.parametrize("row", range(len(DEBUGGING) + len(PLAIN)))
 def test_no_row_of_the_tables_is_without_an_example(row: int) -> None:
-    compiled = [*evidence._DEBUGGING, *evidence._PLAIN]
-    table = evidence._DEBUGGING if row < len(evidence._DEBUGGING) else evidence._PLAIN
+    compiled = [*DEBUGGING, *PLAIN]
+    table = DEBUGGING if row < len(DEBUGGING) else PLAIN
     lines = [*ALL_LINES, *(line for lines, _ in OTHER_VERSIONS.values() for line in lines)]
     for line in lines:
         level, text = level_and_text(line)
-        if (level >= DEBUG1) == (table is evidence._DEBUGGING):
+        if (level >= DEBUG1) == (table is DEBUGGING):
             first = next((pattern for pattern, _ in table if pattern.match(text)), None)
             if first is compiled[row][0]:
                 return
-    pytest.fail(f"no line reaches {ROWS[row][0]!r}")
+    pytest.fail(f"no line reaches {compiled[row][0].pattern!r}")
 
 
 @pytest.mark.parametrize(
@@ -873,3 +866,110 @@ def test_what_tells_why_is_kept_once_each_and_the_newest() -> None:
     assert seen.remarks == [f"Permissions 0644 for '/k{number}' are too open." for number in (2, 4, 3)]
     seen.feed("debug1: Entering interactive session.")
     assert seen.remarks == []
+
+
+# -- what a server may have written ------------------------------------------------------------------
+
+CONNECTION = ["debug1: Connecting to h [1.2.3.4] port 22.", "debug1: Connection established."]
+OF_A_SESSION = [
+    'Authenticated to h ([1.2.3.4]:22) using "publickey".',
+    "debug1: channel 0: new session [client-session]",
+    "debug1: Entering interactive session.",
+    "debug1: client_input_channel_req: channel 0 rtype exit-status reply 0",
+    "debug1: remote forward success for: listen 80, connect h:80",
+    "Warning: remote port forwarding failed for listen port 81",
+    "PTY allocation request failed on channel 0",
+    "debug1: channel 1: terminate request",
+]
+
+
+def test_what_nobody_else_tells_is_not_believed_of_a_log_that_a_server_can_write_to() -> None:
+    seen = Evidence(lambda: False)
+    for line in [*CONNECTION, *OF_A_SESSION]:
+        seen.feed(line, certain=False)
+    assert facts(seen) == {"phase": CONNECTED, "may_have_begun": True}
+
+
+def test_once_ssh_has_authenticated_its_log_is_believed() -> None:
+    answers = iter([False, True])
+    seen = Evidence(lambda: next(answers))
+    for line in [*CONNECTION, "debug1: Entering interactive session.", *OF_A_SESSION]:
+        seen.feed(line, certain=False)
+    assert facts(seen) == {
+        "phase": SESSION,
+        "command_ended": True,
+        "remote_up": 1,
+        "remote_refused": ["81"],
+        "pty_refused": True,
+        "asked_to_end": True,
+        "may_have_begun": True,
+    }
+
+
+def test_authentication_is_what_was_proven() -> None:
+    seen = Evidence(lambda: True)
+    seen.feed("debug1: channel 0: new session [client-session]", certain=False)
+    assert seen.phase == AUTHENTICATED
+
+
+@pytest.mark.parametrize(
+    "before", ["u@h: Permission denied (publickey).", "Connection closed by 1.2.3.4 port 22"]
+)
+def test_a_refused_host_key_is_what_counts(before: str) -> None:
+    seen = seen_in(
+        [*CONNECTION, before, "debug1: Entering interactive session.", "Host key verification failed."]
+    )
+    assert (seen.cause, seen.host_key) == (HOST_KEY, True)
+
+
+def test_a_session_does_not_excuse_a_refused_host_key() -> None:
+    seen = seen_in([*CONNECTION, "Host key verification failed.", "debug1: Entering interactive session."])
+    assert seen.host_key
+
+
+def test_a_session_that_is_proven_shows_that_the_host_key_was_not_refused() -> None:
+    seen = Evidence(lambda: True)
+    for line in [*CONNECTION, "Host key verification failed.", "debug1: Entering interactive session."]:
+        seen.feed(line, certain=False)
+    assert (seen.cause, seen.host_key) == (None, False)
+
+
+TOO_MANY = "Received disconnect from 1.2.3.4 port 22:2: Too many authentication failures"
+
+
+@pytest.mark.parametrize(
+    ("line", "cause"), [("debug1: SSH2_MSG_NEWKEYS received", DENIED), ("x", UNREACHABLE)]
+)
+def test_only_a_server_whose_key_is_verified_denies(line: str, cause: str) -> None:
+    assert seen_in([*CONNECTION, line, TOO_MANY]).cause == cause
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "debug1: mux_client_request_session: master session id: 1",
+        "debug2: mux_client_hello_exchange: master version 4",
+        "debug2: Received exit status from master 0",
+        "Control master terminated unexpectedly",
+        "debug1: Exiting on signal Hangup",
+    ],
+)
+@pytest.mark.parametrize(
+    "way", ["debug1: Connecting to h [1.2.3.4] port 22.", "debug1: Executing proxy command: x"]
+)
+def test_an_ssh_with_a_connection_of_its_own_is_nobodys_client(way: str, line: str) -> None:
+    lines = ["debug2: mux_client_hello_exchange: master version 4", way]
+    assert facts(seen_in([*lines, line])) == facts(seen_in(lines))
+
+
+def test_a_proxy_that_is_told_of_later_changes_nothing() -> None:
+    assert facts(seen_in([*CONNECTION, "debug1: Executing proxy command: x"])) == facts(seen_in(CONNECTION))
+
+
+def test_no_list_grows_without_end() -> None:
+    refused = f"Warning: remote port forwarding failed for listen path {'x' * 900}"
+    allocated = f"Allocated port 1 for remote forward to {'x' * 900}:1"
+    seen = seen_in([*CONNECTION, *[refused, allocated] * 5000])
+    for found in (seen.remote_refused, [to for _, to in seen.allocated]):
+        assert len(found) < 5000
+        assert len(found[0]) < 500

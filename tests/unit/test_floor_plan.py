@@ -19,6 +19,8 @@ FLOORS = (
         "sshargs",
         "settings",
         "evidence",
+        "messages",
+        "allowance",
         "backoff",
         "record",
         "escapes",

@@ -61,6 +61,7 @@ from pykeepssh.outcomes import (
     DOWN,
     ENDED as SAY_ENDED,
     FINISHED,
+    FORGED,
     GAVE_UP,
     LEFT,
     LOST,
@@ -498,6 +499,12 @@ def test_the_limit_is_told_as_the_reason() -> None:
     assert [a.report.limit for a in actions if isinstance(a, Tell)] == [True]
     _, actions = after(exited(found=WRONG_HOST), maxstart=1)
     assert [a.report.limit for a in actions if isinstance(a, Tell)] == [False]
+
+
+def test_a_link_whose_log_is_forged_ends_with_the_status_of_a_failure() -> None:
+    _, actions = after(exited(ended=Exit(signal=9), found=seen(forged=True)))
+    assert told(actions) == [(GAVE_UP, FORGED)]
+    assert finish(actions) == FAILED
 
 
 # -- the end -----------------------------------------------------------------------------------------

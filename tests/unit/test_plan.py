@@ -9,15 +9,17 @@ import pytest
 from pykeepssh.kinds import ATTACH, COMMAND, QUERY, SHELL, STREAM, TUNNEL
 from pykeepssh.plan import (
     DEFAULTS,
-    VERBOSE_FUNCTIONS,
+    TAG_ALL,
     Plan,
     Standing,
     add_for_restart,
     add_log_channel,
     add_resume,
     first_value,
+    forks_away,
     keepalive_s,
     kind_of,
+    knows_log_verbose,
     leave_master,
     make,
     may_tell,
@@ -526,43 +528,67 @@ def test_a_stream_that_is_not_supervised_goes_there_by_itself() -> None:
 
 # -- the log channel ---------------------------------------------------------------------------------
 
-OLD, NEW = (7, 4), (9, 2)
-FORCED = "LogVerbose=" + VERBOSE_FUNCTIONS
+FORCED = ["-o", "LogVerbose=" + TAG_ALL]
+MUX = ["-o", "LogVerbose=mux.c:*"]
 
-# words, LogLevel of the file, shared, version: first, last before -E, is there a log
-LOGS: dict[str, tuple[str, str, bool, tuple[int, int] | None, list[str], list[str], bool]] = {
-    "INFO": ("h", "INFO", False, NEW, ["LogLevel=DEBUG1"], [], True),
-    "INFO, shared": ("h", "INFO", True, NEW, ["LogLevel=DEBUG1"], ["-o", "LogVerbose=mux.c:*"], True),
-    "INFO, shared, old": ("h", "INFO", True, OLD, ["LogLevel=DEBUG2"], [], True),
-    "VERBOSE": ("h", "VERBOSE", False, NEW, ["LogLevel=DEBUG1"], [], True),
-    "-v": ("-v h", "DEBUG1", False, NEW, [], [], True),
-    "-v, shared": ("-v h", "DEBUG1", True, NEW, [], ["-o", "LogVerbose=mux.c:*"], True),
-    "-v, shared, old": ("-v h", "DEBUG1", True, OLD, [], [], True),
-    "DEBUG1 by file, shared": ("h", "DEBUG1", True, NEW, [], ["-o", "LogVerbose=mux.c:*"], True),
-    "DEBUG2": ("h", "DEBUG2", True, NEW, [], [], True),
-    "DEBUG3": ("h", "DEBUG3", True, NEW, [], [], True),
-    "-q": ("-q h", "INFO", False, NEW, [], ["-o", FORCED], True),
-    "-q, 8.4": ("-q h", "INFO", False, (8, 4), [], [], False),
-    "-q, 8.5": ("-q h", "INFO", False, (8, 5), [], ["-o", FORCED], True),
-    "-q, version not known": ("-q h", "INFO", False, None, [], [], False),
-    "QUIET by file": ("h", "SILENT", False, NEW, [], ["-o", FORCED], True),
-    "ERROR": ("h", "ERROR", True, NEW, [], ["-o", FORCED], True),
-    "FATAL": ("h", "FATAL", False, NEW, [], ["-o", FORCED], True),
-    "ERROR, old": ("h", "ERROR", False, OLD, ["LogLevel=DEBUG1"], [], True),
-    "ERROR, old, shared": ("h", "ERROR", True, OLD, ["LogLevel=DEBUG2"], [], True),
+# words, LogLevel of the file, shared, LogVerbose may be used: first, last before -E, is there a log
+LOGS: dict[str, tuple[str, str, bool, bool, list[str], list[str], bool]] = {
+    "INFO": ("h", "INFO", False, True, [], FORCED, True),
+    "INFO, shared": ("h", "INFO", True, True, [], FORCED, True),
+    "INFO, old": ("h", "INFO", False, False, ["LogLevel=DEBUG1"], [], True),
+    "INFO, shared, old": ("h", "INFO", True, False, ["LogLevel=DEBUG2"], [], True),
+    "VERBOSE": ("h", "VERBOSE", False, True, [], FORCED, True),
+    "-v": ("-v h", "DEBUG1", False, True, [], [], True),
+    "-v, shared": ("-v h", "DEBUG1", True, True, [], MUX, True),
+    "-v, shared, old": ("-v h", "DEBUG1", True, False, [], [], True),
+    "DEBUG1 by file, shared": ("h", "DEBUG1", True, True, [], MUX, True),
+    "DEBUG2": ("h", "DEBUG2", True, True, [], [], True),
+    "DEBUG3": ("h", "DEBUG3", True, True, [], [], True),
+    "-q": ("-q h", "INFO", False, True, [], FORCED, True),
+    "-q, old": ("-q h", "INFO", False, False, [], [], False),
+    "QUIET by file": ("h", "SILENT", False, True, [], FORCED, True),
+    "ERROR": ("h", "ERROR", True, True, [], FORCED, True),
+    "FATAL": ("h", "FATAL", False, True, [], FORCED, True),
+    "ERROR, old": ("h", "ERROR", False, False, ["LogLevel=DEBUG1"], [], True),
+    "ERROR, old, shared": ("h", "ERROR", True, False, ["LogLevel=DEBUG2"], [], True),
 }
 
 
 @pytest.mark.parametrize("name", LOGS)
 def test_ssh_is_made_to_tell(name: str) -> None:
-    words, level, shared, version, first, last, log = LOGS[name]
+    words, level, shared, may_tag, first, last, log = LOGS[name]
     plan = plan_of(words, loglevel=level)
     before = list(plan.last)
-    add_log_channel(plan, "/fifo", shared, version, "-q" in words)
+    add_log_channel(plan, "/fifo", shared, may_tag, "-q" in words)
     assert plan.log == log
+    assert plan.tagged == (last is FORCED)
     assert plan.first == first
     assert plan.last == before + last + (["-E", "/fifo"] if log else [])
     assert plan.without == ("y" if log else "")
+
+
+@pytest.mark.parametrize(
+    ("value", "shared", "first", "expected"),
+    [
+        ("no", True, [], False),
+        ("60", True, [], True),
+        ("yes", False, [], False),
+        ("yes", True, ["ControlPersist=no"], False),
+    ],
+)
+def test_an_ssh_that_persists_is_another_process(
+    value: str, shared: bool, first: list[str], expected: bool
+) -> None:
+    plan = Plan(SHELL, True)
+    plan.first = first
+    assert forks_away(plan, {"controlpersist": [value]}, shared) == expected
+
+
+@pytest.mark.parametrize(
+    ("keyword", "knows"), [("pubkeyacceptedalgorithms", True), ("pubkeyacceptedkeytypes", False)]
+)
+def test_the_configuration_tells_what_ssh_knows(keyword: str, knows: bool) -> None:
+    assert knows_log_verbose({keyword: ["ssh-ed25519"]}) == knows
 
 
 LEVELS = {
@@ -591,10 +617,12 @@ def test_the_users_level_has_its_usual_name(said: str, level: str) -> None:
 
 
 def test_the_forced_functions_are_a_list_as_ssh_reads_it() -> None:
-    # log.c matches "file:function:line" with "*" at the end of each, separated by commas.
-    for entry in VERBOSE_FUNCTIONS.split(","):
+    # log.c matches "file:function():line" with them: what is not left out is in.
+    *left_out, all_others = TAG_ALL.split(",")
+    assert all_others == "*"
+    for entry in left_out:
         source, _, function = entry.partition(":")
-        assert source.endswith(".c")
+        assert source.startswith("!") and source.endswith(".c")
         assert function.endswith("*")
 
 

@@ -15,6 +15,7 @@ from pykeepssh.outcomes import (
     DOWN,
     ENDED,
     FINISHED,
+    FORGED,
     GAVE_UP,
     HOST_KEY,
     LEFT,
@@ -137,6 +138,13 @@ REASONS: dict[str, tuple[str, Exit, Evidence | None, bool, str]] = {
         "Permissions 0644 for '/k' are too open; u@h: Permission denied (publickey)",
     ),
     "denied, nothing said": (DENIED, FAILED, seen(), False, "authentication failed"),
+    "forged": (
+        FORGED,
+        Exit(signal=9),
+        seen(error="x"),
+        False,
+        "the server wrote lines that look like ssh's own",
+    ),
     "host key": (HOST_KEY, FAILED, seen(error="Host key …"), False, "host key verification failed"),
     "host key, and ssh knows why": (
         HOST_KEY,
