@@ -141,6 +141,7 @@ class PtyChild:
                 fcntl.ioctl(0, termios.TIOCSWINSZ, size)
             for fd, ours in replaced.items():
                 os.dup2(ours, fd)
+            _avoid_null()
             _prepare(mask, keep_hangup=False)
 
         replaced: dict[int, int] = {}  # ssh's descriptor: which of ours it is
@@ -268,6 +269,7 @@ class PlainChild:
 
         def prepare() -> None:
             _prepare(mask, keep_hangup=True)
+            _avoid_null()
             if hasattr(libc, "prctl"):
                 # No pty hangs up here: on Linux the kernel ends ssh when kssh dies.
                 libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
@@ -383,6 +385,19 @@ def _clear_of_the_pty(fd: int) -> int:
     return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
 
 
+def _avoid_null() -> None:
+    """Give an ssh whose output is thrown away /dev/zero for it, so that it is seen to give it up."""
+    with contextlib.suppress(OSError):
+        if sys.platform == "linux" and _is_null(1):
+            zero = os.open("/dev/zero", os.O_WRONLY)
+            os.dup2(zero, 1)
+            os.close(zero)
+
+
+def _is_null(path: str | int) -> bool:
+    return os.stat(path).st_rdev == os.stat(os.devnull).st_rdev
+
+
 def gave_up_output(pid: int) -> bool:
     """Tell whether an ssh has put /dev/null in the place of its standard output.
 
@@ -391,8 +406,7 @@ def gave_up_output(pid: int) -> bool:
     (there is no /proc) the answer is yes.
     """
     try:
-        null = os.stat(os.devnull).st_rdev
-        return os.stat(f"/proc/{pid}/fd/1").st_rdev == null
+        return _is_null(f"/proc/{pid}/fd/1")
     except OSError:
         return not os.path.exists("/proc/self/fd/0")
 
