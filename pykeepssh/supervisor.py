@@ -152,7 +152,7 @@ class Supervisor:
         self._control_path = planning.first_value(configuration, "controlpath", "none") if shares else "none"
         self._master: int | None = None  # process of the shared master that ssh uses now
         self._dead_master: int | None = None  # of one that is of no use any more
-        version = effective.ask_version(path, program.environment_for(path, os.environb)) if device else None
+        version = self._ask_version() if device else None
         self._device = version is not None and version >= (8, 3)
         self._escape = escapes.parse(
             planning.first_value(configuration, "escapechar", (line.values("e") or ["~"])[-1])
@@ -274,11 +274,8 @@ class Supervisor:
 
     def _choose_session(self) -> None:
         """Choose the name of the multiplexer's session that this kssh comes back to."""
-        if self._version is None:
-            self._version = effective.ask_version(
-                self._path, program.environment_for(self._path, os.environb)
-            )
-        if self._version is not None and self._version < multiplexer.NEEDS:
+        version = self._ask_version()
+        if version is not None and version < multiplexer.NEEDS:
             self._log.write(
                 notify.ERROR, f"{self._host}: this ssh knows no RemoteCommand; a plain shell opens"
             )
@@ -494,11 +491,14 @@ class Supervisor:
         """Tell whether ssh knows LogVerbose and the user has no use of their own for it."""
         if self._line.has_keyword("LogVerbose"):
             return False
-        if self._configuration is not None:
+        if self._configuration:
             user_value = planning.first_value(self._configuration, "logverbose", "none")
             return user_value == "none" and planning.knows_log_verbose(self._configuration)
-        version = effective.ask_version(self._path, program.environment_for(self._path, os.environb))
+        version = self._ask_version()
         return version is not None and version >= (8, 5)
+
+    def _ask_version(self) -> tuple[int, int] | None:
+        return effective.ask_version(self._path, program.environment_for(self._path, os.environb))
 
     def _pids_of(self, child: PtyChild | PlainChild) -> list[int]:
         """Return the processes of which one is ssh: a script may have started it."""
