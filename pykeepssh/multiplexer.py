@@ -206,9 +206,15 @@ there || {
   "$m" new-session -d -s "$n" ${2:+-x $2 -y $1} /bin/sh -c "$g" kssh "$w" "$m" 2>/dev/null ||
     "$m" new-session -d -s "$n" || plain "tmux cannot start";
 };
+b=$(date +%s);
 "$m" @UTF8 attach-session -d -t "$n";
 r=$?;
-[ $r = 0 ] || { there && { [ -z "$new" ] || "$m" kill-session -t "$n"; plain "tmux cannot attach"; }; };
+[ $r = 0 ] || if there; then
+  [ -z "$new" ] || "$m" kill-session -t "$n";
+  plain "tmux cannot attach";
+elif [ $(($(date +%s) - b)) -le 2 ]; then
+  plain "tmux cannot keep a session";
+fi;
 """
 
 # Its status tells little, and "-r NAME" would take any session that begins so: the full name is looked up.

@@ -7,6 +7,7 @@ learns nothing.
 from __future__ import annotations
 
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -73,6 +74,10 @@ FIND_AGAIN = [
 @pytest.mark.parametrize("command", FIND_AGAIN)
 def test_the_same_session_is_found_again(far: Far, command: str) -> None:
     need(next(name for name in ("tmux", "screen", "dtach") if name in command))
+    if command.startswith("tmux attach"):
+        # Without a session tmux starts a server that ends, and the next command may meet its end.
+        subprocess.run(["ssh", "-F", far.config, "t", "tmux new -d"], check=True)
+        wait_for(lambda: not far.sshd.sessions())
     with shell(env=quick()) as terminal:
         type_line(terminal, f"{program()} -F {far.config} -t t {_quoted(command)}")
         terminal.expect(PROMPT)

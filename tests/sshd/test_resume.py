@@ -186,6 +186,24 @@ def test_a_multiplexer_that_fails(tmp_path: Path, tool: str) -> None:
         ends(terminal, 6)
 
 
+def test_a_tmux_whose_settings_let_no_session_wait(far: Far) -> None:
+    (far.home / ".tmux.conf").write_text("set -g destroy-unattached on\n")
+    with far.kssh() as terminal:
+        is_a_shell(terminal)
+        type_line(terminal, "exit 6")
+        terminal.expect(LOCAL)
+
+
+def test_a_tmux_that_cannot_attach_leaves_no_session(tmp_path: Path) -> None:
+    tools = tmp_path / "tools"
+    refuses = 'case "$*" in *attach-session*) echo "open terminal failed" >&2; exit 1;; esac'
+    script(tools / "tmux", f'{refuses}; exec {need("tmux")} "$@"')
+    with Far(tmp_path / "far", path=f"{tools}:{os.environ['PATH']}") as far, far.kssh() as terminal:
+        terminal.expect(b"kssh: tmux cannot attach; a plain shell opens")
+        is_a_shell(terminal)
+        assert far.sessions() == []
+
+
 def test_a_restricted_shell_is_had_without_it_at_once(tmp_path: Path) -> None:
     with Far(tmp_path / "far", "rbash") as far, far.kssh() as terminal:
         terminal.expect(b"kssh: t: no multiplexer there (its shell runs no other program); a plain shell")
