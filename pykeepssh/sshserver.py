@@ -64,7 +64,8 @@ def _by(words: Sequence[str]) -> str:
     """Run a program of the system's; return how it was called.  Raises KsshError."""
     status, said = _run(words)
     if status != 0:
-        raise KsshError(f"{' '.join(words)}: {printable(said) or f'status {status}'}")
+        why = "; ".join(line.strip() for line in said.splitlines() if line.strip())
+        raise KsshError(f"{' '.join(words)}: {printable(why) or f'status {status}'}")
     return " ".join(words)
 
 

@@ -385,6 +385,9 @@ class _Server(_Change):
         if arguments.host is not None:
             raise Unusable("--host is for --user and --system: sshd's keepalive is for every client")
         undo.refuse_a_second()
+        left = undo.abandoned()
+        if left is not None:
+            _tell(f"note: {left}")
         found = openssh.find_sshd(arguments.sshd)
         if found is None:
             raise KsshError("there is no sshd in PATH; name it with --sshd")

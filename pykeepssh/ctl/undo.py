@@ -81,6 +81,7 @@ class Watcher:
         take_back is called again and again until it raises nothing: it must do no harm the second time.
         """
         refuse_a_second()
+        self._what = what
         self._record, self._undoing = _path(_RECORD), _path(_UNDOING)
         until = time.time() + limit_s
         read_end, write_end = os.pipe()
@@ -134,14 +135,18 @@ class Watcher:
 
     def _claim(self) -> bool:
         """Begin to undo; return False if the change was confirmed, or taken back already."""
-        entry = _read(self._record)
-        if entry is None or entry["pid"] != os.getpid():
+        if not os.path.lexists(self._record):
             return False
+        entry = _read(self._record)
+        if entry is not None and entry["pid"] != os.getpid():
+            return False  # of another change, later than ours
+        self._entry = entry or {"what": self._what}
         try:
             os.rename(self._record, self._undoing)
-        except OSError:
+        except FileNotFoundError:
             return False
-        self._entry = entry
+        except OSError:
+            pass  # a disk that cannot be written to for the moment: all the more
         return True
 
     def _undo(self, take_back: Callable[[], None]) -> None:
@@ -167,6 +172,7 @@ class Watcher:
             time.sleep(again_s)
             again_s = min(2 * again_s, _AGAIN_MOST_S)
         files.remove(self._undoing)
+        files.remove(self._record)
         syslog.syslog(syslog.LOG_WARNING, f"ksshctl: {what} was not confirmed and is undone")
 
     def cancel(self) -> None:
@@ -206,6 +212,19 @@ def refuse_a_second() -> None:
         )
 
 
+def abandoned() -> str | None:
+    """Return, once, which change is neither confirmed nor undone, for who waited was killed; or None."""
+    for name in (_RECORD, _UNDOING):
+        entry = _read(_path(name))
+        if entry is not None and not state.is_alive(entry) and _remove(_path(name)):
+            what = printable(entry["what"])
+            return (
+                f"the change of {what} was neither confirmed nor undone, for the process that waited was "
+                "killed: it stays; the old file is beside it"
+            )
+    return None
+
+
 def confirm() -> str:
     """Keep the change that waits; return what it was.  Raises KsshError."""
     waiting = _waiting(_RECORD)
@@ -213,7 +232,9 @@ def confirm() -> str:
         undoing = _waiting(_UNDOING)
         if undoing is not None:
             raise KsshError(f"too late: the change is being undone{_reason(undoing)}")
-        raise KsshError("no change waits for confirmation: it was confirmed or undone, or there was none")
+        raise KsshError(
+            abandoned() or "no change waits for confirmation: it was confirmed or undone, or there was none"
+        )
     here = connection()
     if here and here == waiting["connection"]:
         raise KsshError("this is the connection that made the change: confirm from a new one")

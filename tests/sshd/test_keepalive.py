@@ -528,6 +528,20 @@ def test_the_undo_is_tried_until_it_works(sshd: Sshd) -> None:
     assert not list(Path(os.environ["KSSH_STATE_DIR"]).iterdir())
 
 
+def test_that_who_would_undo_it_was_killed_is_said_once(sshd: Sshd) -> None:
+    config = config_of(sshd)
+    for words in (["confirm"], ["unset", "--server", "--config", config]):
+        done = keepalive("set", "--server", "--config", config, "--confirm-within", "600")
+        assert done.returncode == 0
+        os.kill(waiting(), signal.SIGKILL)
+        wait_for(lambda: not marked(os.environ[MARK]))
+        said = keepalive(*words)
+        assert f"the change of {config} was neither confirmed nor undone" in said.stdout + said.stderr
+        assert said.returncode == (1 if words == ["confirm"] else 0)
+        assert "no change waits" in keepalive("confirm").stderr
+        keepalive("unset", "--server", "--config", config)
+
+
 def test_a_drop_in_that_was_removed_comes_back_as_it_was(tmp_path: Path) -> None:
     drop_ins = tmp_path / "sshd_config.d"
     drop_ins.mkdir()
