@@ -178,6 +178,22 @@ def test_mode_and_symbolic_link_stay(folder: Path) -> None:
     assert in_force(real) == ("60", "3")
 
 
+def test_group_and_attributes_stay_in_the_file_and_in_its_backup(folder: Path) -> None:
+    config = folder / "config"
+    config.write_text("Host a\n")
+    groups = [gid for gid in (12, *os.getgroups()) if os.geteuid() == 0 or gid in os.getgroups()]
+    os.chown(config, -1, groups[0])
+    try:
+        os.setxattr(config, "user.note", b"mine")
+    except (AttributeError, OSError):
+        pytest.skip("needs extended attributes")
+    done = keepalive("set", "--user", "--config", config)
+    assert done.returncode == 0
+    for path in (config, Path(done.stdout.partition("backup: ")[2].strip())):
+        assert path.stat().st_gid == groups[0]
+        assert os.getxattr(path, "user.note") == b"mine"
+
+
 def test_hard_links_are_told_of_and_kept_where_nothing_changes(folder: Path) -> None:
     config, other = folder / "config", folder / "other"
     config.write_text("Match exec true\n  ServerAliveInterval 5\n")
