@@ -415,7 +415,7 @@ def _restarting_exited(link: Link, event: Exited) -> Step:
 
 def _ended_by_itself(report: Report, event: Exited, rules: Rules) -> bool:
     """Tell whether nothing may follow a run, although ssh was told to end for a restart."""
-    if not rules.restartable and policy.may_have_run(event.seen):
+    if not rules.restartable and policy.may_have_run(event.seen, rules.kind):
         return True  # promise 1: the session began while ssh was told to end
     if report.outcome == FINISHED and event.seen is None:
         return rules.kind != TUNNEL and report.session_s is not None

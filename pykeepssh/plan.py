@@ -185,7 +185,8 @@ def make(
     if unsure:
         kind = STREAM  # a RemoteCommand that nobody knows of must not run twice
     # A master's clients, its socket and its process id are ssh's own.
-    by_itself = kind == STREAM or line.asks_to_be_master
+    waits = kind == STREAM and settings.first_start == "retry"  # until the server is there, no longer
+    by_itself = (kind == STREAM and not waits) or line.asks_to_be_master
     supervised = settings.restart == "always" or (settings.restart != "never" and not by_itself)
     plan = Plan(kind, supervised)
     plan.unsure = unsure

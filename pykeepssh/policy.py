@@ -19,7 +19,7 @@ from .evidence import (
     UNRESOLVED as CAUSE_UNRESOLVED,
     Evidence,
 )
-from .kinds import TUNNEL
+from .kinds import STREAM, TUNNEL
 from .outcomes import (
     DENIED,
     FINISHED,
@@ -202,9 +202,15 @@ def asked_to_end(ended: Exit, seen: Evidence | None, kind: str) -> bool:
     return signum in ASKING_SIGNALS
 
 
-def may_have_run(seen: Evidence | None) -> bool:
-    """Tell whether the remote command may have been started; without a log nobody knows."""
-    return seen is None or seen.phase == SESSION or seen.may_have_begun
+def may_have_run(seen: Evidence | None, kind: str) -> bool:
+    """Tell whether the remote command may have been started, or input been read; without a log nobody knows.
+
+    ssh itself reads none before its session; but a LocalCommand, which it runs once it is authenticated,
+    has the same standard input, and so has the master of a shared connection.
+    """
+    if seen is None or seen.phase == SESSION or seen.may_have_begun:
+        return True
+    return kind == STREAM and (seen.phase >= AUTHENTICATED or seen.shared)
 
 
 def verdict(result: str, ended: Exit, seen: Evidence | None, rules: Rules, history: History) -> str:
@@ -212,7 +218,7 @@ def verdict(result: str, ended: Exit, seen: Evidence | None, rules: Rules, histo
 
     history is the one after this run.
     """
-    if not rules.restartable and may_have_run(seen):
+    if not rules.restartable and may_have_run(seen, rules.kind):
         return END  # promise 1: what was started once is not started again
     if history.sessions:
         entry = TABLE[result][2]

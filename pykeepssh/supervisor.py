@@ -178,6 +178,7 @@ class Supervisor:
         self._allocated: tuple[tuple[int, str], ...] = ()  # ports of the server while the link is up
         self._held: Callable[[], None] | None = None  # tells the machine that ssh has ended
         self._finish: Exit | None = None
+        self._stands_aside = False
         self._abandoned = False  # a second signal: what the terminal did not take is given up
         self._down_since: float | None = None
         self._reason = ""
@@ -329,7 +330,7 @@ class Supervisor:
 
     def _stopper(self, signum: int) -> Callable[[], None]:
         def stop() -> None:
-            if signum == signal.SIGHUP and not self._standing.session:
+            if signum == signal.SIGHUP and not self._standing.session and self._link.rules.restartable:
                 self._dispatch(machine.RetryRequested())
             elif self._finish is not None or self._link.state == machine.STOPPING:
                 self._abandon()
@@ -545,9 +546,13 @@ class Supervisor:
         What a LocalCommand has to say has been said by then.
         """
         if self._kind == TUNNEL and not _is_terminal(1):
-            null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
-            os.dup2(null, 1)
-            os.close(null)
+            _to_nowhere(1)
+
+    def _stand_aside(self) -> None:
+        """Leave input and output to an ssh that is not started again: it alone says when they end."""
+        for fd in (0, 1):
+            _to_nowhere(fd)
+        self._stands_aside = True
 
     def _assume_up(self) -> None:
         """Without a log channel, a run that lasted this long counts as a session from its start."""
@@ -571,6 +576,9 @@ class Supervisor:
         if seen.phase >= CONNECTED and not run.connected:
             run.connected = True
             self._lookout.rest()
+        once = self._kind == STREAM and not self._link.rules.restartable
+        if once and not self._stands_aside and policy.may_have_run(seen, STREAM):
+            self._stand_aside()
         if seen.phase >= AUTHENTICATED and self._kind == TUNNEL:
             self._relay.give_back()  # no prompt follows: Ctrl-C and Ctrl-Z are for kssh again
         if seen.phase == SESSION and not run.session:
@@ -908,6 +916,13 @@ class Supervisor:
     def _next_wall(self) -> float | None:
         left_s = self._loop.left_s(machine.DELAY)
         return None if left_s is None else time.time() + left_s
+
+
+def _to_nowhere(fd: int) -> None:
+    """Let go of what a standard descriptor is open for."""
+    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    os.dup2(null, fd)
+    os.close(null)
 
 
 def _is_terminal(fd: int) -> bool:

@@ -12,7 +12,7 @@ from hypothesis import given, settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from pykeepssh import evidence
-from pykeepssh.evidence import CONNECTED, CONNECTING, SESSION, Evidence
+from pykeepssh.evidence import AUTHENTICATED, CONNECTED, CONNECTING, SESSION, Evidence
 from pykeepssh.kinds import ATTACH, COMMAND, SHELL, STREAM, TUNNEL
 from pykeepssh.machine import (
     DELAY,
@@ -807,6 +807,8 @@ class Life(RuleBasedStateMachine):
         if self.in_session and found is not None:
             found.phase = SESSION
         self.may_have_run |= found is None or found.phase == SESSION
+        if self.link.rules.kind == STREAM and found is not None:
+            self.may_have_run |= found.shared or found.phase >= AUTHENTICATED
         self.happen(Exited(self.now, ended, found, left, jitter))
 
     @precondition(lambda self: self.running)

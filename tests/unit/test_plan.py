@@ -212,6 +212,23 @@ def test_who_is_supervised(kind: str, restart: str) -> None:
     assert not plan.log
 
 
+# words, KSSH_FIRST_START, KSSH_RESTART, supervised
+WAITING = {
+    "a stream that waits for its server": ("h ls", "retry", "auto", True),
+    "a stream that ends": ("h ls", "fail", "auto", False),
+    "a port": ("-W h:22 j", "retry", "auto", True),
+    "never": ("h ls", "retry", "never", False),
+    "a master is ssh's own": ("-M h ls", "retry", "auto", False),
+}
+
+
+@pytest.mark.parametrize("name", WAITING)
+def test_a_stream_is_supervised_if_it_is_to_wait_for_its_server(name: str) -> None:
+    words, first_start, restart, supervised = WAITING[name]
+    plan = plan_of(words, environment={"FIRST_START": first_start, "RESTART": restart})
+    assert (plan.kind, plan.supervised) == (STREAM, supervised)
+
+
 def test_a_query_gets_nothing_added_whatever_the_settings() -> None:
     plan = plan_of("-O check h", environment={"RESTART": "always", "INTERVAL": "5", "COUNTMAX": "5"})
     assert (plan.first, plan.last, plan.without, plan.supervised) == ([], [], "", False)

@@ -7,7 +7,7 @@ from hypothesis import given, strategies as st
 
 from pykeepssh import backoff, evidence, outcomes, policy
 from pykeepssh.evidence import AUTHENTICATED, CONNECTED, CONNECTING, SESSION, STARTED, Evidence
-from pykeepssh.kinds import ATTACH, COMMAND, SHELL, TUNNEL
+from pykeepssh.kinds import ATTACH, COMMAND, SHELL, STREAM, TUNNEL
 from pykeepssh.outcomes import (
     DENIED,
     FINISHED,
@@ -328,6 +328,27 @@ def test_what_may_have_run_is_not_run_again(
     for ended in (FAILED, Exit(0), Exit(signal=9)):
         given_rules = rules(COMMAND, first_start=first_start, attended=False)
         assert policy.verdict(result, ended, found, given_rules, history) == END
+
+
+# what the log of a run said; may a command have run, may a stream have been read from
+TOUCHED = {
+    "on its way": (seen(phase=CONNECTING), False, False),
+    "connected": (seen(phase=CONNECTED), False, False),
+    "a LocalCommand may have read": (seen(phase=AUTHENTICATED), False, True),
+    "a session": (seen(phase=SESSION), True, True),
+    "a master may have read": (seen(phase=CONNECTING, shared=True), False, True),
+    "nobody knows": (None, True, True),
+}
+
+
+@pytest.mark.parametrize("name", TOUCHED)
+def test_input_that_was_perhaps_read_is_not_given_to_a_second_ssh(name: str) -> None:
+    found, command, stream = TOUCHED[name]
+    for kind, touched in ((COMMAND, command), (STREAM, stream)):
+        assert policy.may_have_run(found, kind) == touched
+        retry = rules(kind, first_start="retry", attended=False)._replace(restartable=False)
+        expected = END if touched else RETRY
+        assert policy.verdict(UNREACHABLE, FAILED, found, retry, FIRST) == expected
 
 
 def test_a_command_that_did_not_start_is_tried_again_only_if_the_user_says_so() -> None:
