@@ -69,8 +69,11 @@ def _run(words: list[str]) -> int:
     if not line.complete or any(option.letter in sshargs.QUERIES for option in line.options):
         program.become(path, words)
     program.wait_for_children()
+    environment = program.environment_for(path, os.environb)
+    if not program.is_named_ssh(path) and effective.ask_version(path, environment) is None:
+        program.become(path, words)  # Dropbear's client takes "-G" for nothing, and would connect
     try:
-        question = effective.ask_configuration(path, line, program.environment_for(path, os.environb))
+        question = effective.ask_configuration(path, line, environment)
     except OSError as error:
         raise KsshError(f"cannot run {printable(path)}: {error.strerror}") from error
     try:

@@ -219,7 +219,7 @@ class Evidence:
             if match:
                 if certain or self._is_authenticated():
                     learn(self, match)
-                elif learn in (_session, _command_sent):
+                elif learn in (_authenticated, _session, _command_sent):
                     self.may_have_begun = True
                 return
 
@@ -286,6 +286,9 @@ def level_and_text(line: str) -> tuple[int, str]:
 
 def _phase(phase: int) -> _Learn:
     return lambda seen, match: seen.reach(phase)
+
+
+_authenticated = _phase(AUTHENTICATED)
 
 
 def _fact(name: str, value: object = True) -> _Learn:
@@ -541,7 +544,7 @@ _DEBUG_ROWS: tuple[_Row, ...] = (
 )
 # Those that only a server can cause which is authenticated.
 _LATE_DEBUG_ROWS: tuple[_Row, ...] = (
-    (r"Authentication succeeded \(", _phase(AUTHENTICATED)),
+    (r"Authentication succeeded \(", _authenticated),
     (r"Entering interactive session\.", _session),
     (r"(?:control_persist_detach: )?backgrounding master process", _detached),
     (r"channel (\d+): new (?:session )?\[client-session\]", _session_channel),
@@ -581,7 +584,7 @@ _PLAIN_ROWS: tuple[_Row, ...] = (
     (r"(?:client_loop: )?send disconnect: ", _failed(UNREACHABLE)),
 )
 _LATE_PLAIN_ROWS: tuple[_Row, ...] = (
-    (r"Authenticated to ", _phase(AUTHENTICATED)),
+    (r"Authenticated to ", _authenticated),
     (r"(Error|Warning): remote port forwarding failed for listen (?:port|path) (.*)", _remote_refused),
     (r"Allocated port (\d{1,5}) for remote forward to (.*)", _allocated),
     (r"Tunnel forwarding failed", _device_refused),

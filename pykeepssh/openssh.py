@@ -11,6 +11,7 @@ import os
 import pwd
 import re
 import shutil
+import signal
 import stat
 import subprocess
 
@@ -33,17 +34,25 @@ _NEXT_PASS = "debug1: re-parsing configuration"
 def run(words: Sequence[str]) -> tuple[int, str, str]:
     """Run a program; return status, output and what it complained about, within LIMIT_S.
 
+    It gets a session of its own: a "Match exec" command finds no terminal to ask on, and goes with it.
+
     Raises KsshError if it cannot be started or takes too long.
     """
+    nobody, pipe = subprocess.DEVNULL, subprocess.PIPE
     try:
-        done = subprocess.run(
-            words, stdin=subprocess.DEVNULL, capture_output=True, timeout=LIMIT_S, check=False
-        )
+        with subprocess.Popen(
+            words, stdin=nobody, stdout=pipe, stderr=pipe, start_new_session=True
+        ) as process:
+            try:
+                output, said = process.communicate(timeout=LIMIT_S)
+            except BaseException:  # Ctrl-C too: nothing else would end it
+                os.killpg(process.pid, signal.SIGKILL)
+                raise
     except subprocess.TimeoutExpired as error:
         raise KsshError(f"{printable(words[0])} took more than {LIMIT_S:g} s") from error
     except OSError as error:
         raise KsshError(f"cannot run {printable(words[0])}: {error.strerror}") from error
-    return done.returncode, os.fsdecode(done.stdout), os.fsdecode(done.stderr)
+    return process.returncode, os.fsdecode(output), os.fsdecode(said)
 
 
 def complaint(said: str) -> str:

@@ -101,6 +101,11 @@ def is_script(path: str) -> bool:
     return _head(path, 2) == b"#!"
 
 
+def is_named_ssh(path: str) -> bool:
+    """Tell whether a program is called ssh where it lies: a link of that name may lead to another client."""
+    return os.path.basename(os.path.realpath(path)) == "ssh"
+
+
 def _is_kssh(path: str) -> bool:
     """Tell whether a program is kssh: a script of Python's that imports this package."""
     return is_script(path) and b"pykeepssh" in _head(path, _SCRIPT_BYTES)

@@ -292,3 +292,33 @@ def test_python_s_own_variables_do_not_change_the_arguments(tmp_path: Path) -> N
     env = {**with_fake(fake), "PYTHONUTF8": "0", "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0"}
     run_kssh(["host", b"\xff\xc3\xbe"], env=env)
     assert fake.starts[0].argv[-1] == "\udcffþ"
+
+
+# Dropbear's client on every -G: "WARNING: Ignoring unknown option -G", and then it connects.
+OTHER_CLIENT = """\
+#!/bin/sh
+[ "$1" = -V ] && { echo "Dropbear v2022.83" >&2; exit 0; }
+echo "$@" >>"$(dirname "$0")/runs"
+exit 3
+"""
+
+
+@pytest.mark.parametrize("by_link", [False, True], ids=["named", "linked"])
+def test_another_client_than_openssh_s_runs_once_with_the_user_s_words(tmp_path: Path, by_link: bool) -> None:
+    client = tmp_path / "dbclient"
+    client.write_text(OTHER_CLIENT)
+    client.chmod(0o755)
+    path = client
+    if by_link:  # as where the small one stands in ssh's place
+        path = tmp_path / "ssh"
+        path.symlink_to("dbclient")
+    done = run_kssh(["-p", "22", "host", "command"], env={"KSSH_SSH": str(path)})
+    assert done.returncode == 3
+    assert (tmp_path / "runs").read_text() == "-p 22 host command\n"
+
+
+def test_openssh_under_another_name_is_known(tmp_path: Path) -> None:
+    fake = fake_ssh(tmp_path, "exit 4")
+    other = fake.path.rename(fake.path.with_name("hpnssh"))
+    assert run_kssh(["host", "command"], env={"KSSH_SSH": str(other)}).returncode == 4
+    assert "ServerAliveInterval=15" in fake.starts[0].argv

@@ -890,6 +890,22 @@ def test_what_nobody_else_tells_is_not_believed_of_a_log_that_a_server_can_write
     assert facts(seen) == {"phase": CONNECTED, "may_have_begun": True}
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        'Authenticated to h ([1.2.3.4]:22) using "publickey".',
+        "debug1: Authentication succeeded (publickey).",
+        "debug1: Entering interactive session.",
+        "debug1: Sending command: ls",
+    ],
+)
+def test_what_may_be_true_is_not_risked(line: str) -> None:
+    seen = Evidence(lambda: False)
+    for said in [*CONNECTION, line]:
+        seen.feed(said, certain=False)
+    assert facts(seen) == {"phase": CONNECTED, "may_have_begun": True}
+
+
 def test_once_ssh_has_authenticated_its_log_is_believed() -> None:
     answers = iter([False, True])
     seen = Evidence(lambda: next(answers))
