@@ -139,8 +139,8 @@ def _commands(command: str) -> list[tuple[str, list[_Word], bool]] | None:
             piece = _piece(token)
             if joined:
                 text, plain = words.pop()
-                # What stands behind a quote is not plain any more.
-                piece = _Word(text + piece.text, plain + piece.plain if plain == text else plain)
+                # What stands behind a quote is not plain any more, even an empty one.
+                piece = _Word(text + piece.text, plain + piece.plain if text and plain == text else plain)
             words.append(piece)
         joined = kind not in ("operator", "blank", "quiet", "errors")
     found.append((operator, words, silent))
@@ -179,7 +179,7 @@ def _command(given: Sequence[_Word], within: int) -> Step | Line | None:
     rest = [word.text for word in words[1:]]
     # TMUX_TMPDIR and its like choose the server: with another one the session would be another.
     elsewhere = tuple(word.text for word, name in zip(assigned, names) if not _LOOKS.fullmatch(name))
-    if program in _SHELLS:
+    if program in _SHELLS or program == "\0SHELL\0":
         line = _read(rest[-1], within + 1) if _is_a_string(rest) and not elsewhere else None
         return line and line._replace(ends=ends)
     rule = _TABLE.get(program)
@@ -227,7 +227,7 @@ def _waits_for_a_person(words: Sequence[str]) -> bool:
     if program in _SHELLS or program == "\0SHELL\0":
         return _FLAGS_OF_SHELLS.issuperset(rest)
     if program in _EDITORS:
-        return all(_PATH.match(word) for word in rest)
+        return all(word == "-nw" or _PATH.match(word) for word in rest)
     return program in _FOR_PERSONS and not rest
 
 
