@@ -220,6 +220,14 @@ def _has_list(path: str) -> bool:
         return False
 
 
+def working_directory() -> str:
+    """Return the working directory, "" if it was removed."""
+    try:
+        return os.getcwd()
+    except OSError:
+        return ""
+
+
 # Files.
 
 

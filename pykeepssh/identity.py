@@ -11,23 +11,26 @@ from . import record
 from .sshargs import CommandLine
 
 _Configuration = Mapping[str, Sequence[str]]
+# What else tells two links apart: the way to the host, the configuration, the socket of a master.
+_WAY = (("F", ""), ("J", "proxyjump"), ("", "proxycommand"), ("", "hostname"), ("S", "controlpath"))
 _FORWARDS = (("L", "localforward"), ("R", "remoteforward"), ("D", "dynamicforward"))
 
 
 def forwards(line: CommandLine, configuration: _Configuration | None) -> list[str]:
     """Return what is forwarded, as in "R2222 [localhost]:22"; from the configuration where it is known."""
-    devices = [
-        option.letter + option.value for option in line.options if option.letter == "w" and option.value
-    ]
+    given = _given_forwards(line)
     if configuration is None:
-        return [o.letter + o.value for o in line.options if o.letter in "LRD" and o.value] + devices
+        return given
+    devices = [forward for forward in given if forward[0] == "w"]
     found = [letter + value for letter, word in _FORWARDS for value in configuration.get(word, ())]
     return found + devices
 
 
 def remote_forwards(line: CommandLine, configuration: _Configuration | None) -> int:
     """Return how many remote forwards the server will have to confirm."""
-    return line.count("R") if configuration is None else len(configuration.get("remoteforward", ()))
+    if configuration is None:
+        return sum(forward[0] == "R" for forward in _given_forwards(line))
+    return len(configuration.get("remoteforward", ()))
 
 
 def with_port(forward: str, port: int) -> str | None:
@@ -129,24 +132,76 @@ def _is_fixed(letter: str, value: str) -> bool:
     return with_port(value.partition(" ")[0], 1) is None
 
 
-def account(line: CommandLine) -> list[str]:
-    """Return the words that say who logs in where: always known, whatever "ssh -G" says or fails to say."""
-    return [line.destination or "", *(value for letter in "lpFJ" for value in line.values(letter))]
+def account(line: CommandLine, folder: str = "") -> list[str]:
+    """Return what says who logs in where, and by which way: user, host, port and what else tells.
+
+    folder  the working directory, which a relative "-F" is in
+
+    All of it is the command line's, and so always known, whatever "ssh -G" says or fails to say; "" is
+    what the command line leaves open.
+    """
+    told = list(_target(line))
+    for letter, keyword in _WAY:
+        value = _first(line, letter, keyword)
+        if letter == "F" and value and value != "none" and not value.startswith("/"):
+            value = f"{folder}/{value}"
+        told.append(value)
+    return told
 
 
-def name(line: CommandLine, configuration: _Configuration | None) -> str:
+def name(line: CommandLine, folder: str = "") -> str:
     """Return a name that a person can read and that only an identical link has.
 
-    Identical are: user, host and port that ssh connects to, forwards, the configuration file, and
-    the control socket of a master.
+    Identical are account() and forwards, as the command line has them.  What the configuration adds is
+    not asked: it is not always known ("ssh -G" may take too long), and a name that depends on that does
+    not keep a second one from starting.
     """
-    destination = line.destination or ""
-    values = forwards(line, configuration)
-    key = [*values, *line.values("F")]
-    if configuration is None:
-        key += [destination, *line.values("p"), *line.values("l")]
-    else:
-        key += [configuration.get(word, [""])[0] for word in ("user", "hostname", "port")]
-        if line.count("M") or line.count("S"):
-            key += configuration.get("controlpath", ())
-    return record.link_name(destination, [value.split()[0] for value in values], key)
+    given = sorted(_given_forwards(line), key=lambda forward: ("LRDw".index(forward[0]), forward))
+    user, host, *_ = told = account(line, folder)
+    destination = f"{user}@{host}" if user else host
+    return record.link_name(destination, [_listener(forward) for forward in given], [*told, *given])
+
+
+def _target(line: CommandLine) -> tuple[str, str, str]:
+    """Return user, host and port as the command line names them, "" for what it leaves open."""
+    word, port = line.destination or "", ""
+    is_uri = word.lower().startswith("ssh://")
+    if is_uri:
+        word = word[len("ssh://") :].partition("/")[0]
+    user, _, host = word.rpartition("@")
+    if is_uri and ":" in host.rpartition("]")[2]:
+        host, _, port = host.rpartition(":")
+    return _first(line, "l", "user") or user, host.lower(), _first(line, "p", "port") or port
+
+
+def _first(line: CommandLine, letter: str, keyword: str) -> str:
+    """Return what the first option says that sets a keyword, as ssh takes it; "" if there is none."""
+    for option in line.options:
+        if option.letter == letter and option.value is not None:
+            return option.value
+        word, value = line.setting(option)
+        if word and word == keyword:
+            return value
+    return ""
+
+
+def _given_forwards(line: CommandLine) -> list[str]:
+    """Return what the command line forwards, "-o" or not, as in "R2222:localhost:22"."""
+    found = []
+    for option in line.options:
+        if option.letter in "LRDw" and option.value:
+            found.append(option.letter + option.value)
+        word, value = line.setting(option)
+        found += [letter + ":".join(value.split()) for letter, keyword in _FORWARDS if keyword == word]
+    return found
+
+
+def _listener(forward: str) -> str:
+    """Return the part of a forward that says where it listens, as in "R2222"."""
+    letter, parts = forward[0], _parts(forward[1:])
+    if letter in "LR":
+        if len(parts) > 1 and "/" in parts[-1]:
+            del parts[-1]  # a socket
+        elif len(parts) > 2:
+            del parts[-2:]  # host and port
+    return letter + ":".join(parts)

@@ -118,7 +118,7 @@ def _is_set(value: str) -> bool:
 def _name(where: str, which: str) -> str:
     key = zlib.crc32(f"{where}\0{which}".encode("utf-8", "surrogateescape"))
     readable = "".join(c if c.isalnum() or c in "-." else "_" for c in which)[:80].lstrip(".")
-    return f"{statefile.machine()}.{readable}-{key:08x}.json"
+    return f"{statefile.machine_key()}.{readable}-{key:08x}.json"
 
 
 def remember(state_dir: str, where: str, which: str, found: Mapping[str, Any]) -> str:

@@ -19,6 +19,7 @@ FIELDS: dict[str, tuple[tuple[type, ...], str]] = {
     "kind": ((str,), "kind of session"),
     "destination": ((str,), "as the user wrote it"),
     "machine": ((str,), "host name of the machine that kssh runs on"),
+    "machine_key": ((str,), "what stands for that machine in the file's name, which its host name may not"),
     "pid": ((int,), "of kssh"),
     "pid_started": ((int, float), "when that process started, epoch seconds: a pid alone may be reused"),
     "pid_mark": ((str,), 'the same, exact even where the clock was set since; "" where there is none'),
@@ -35,7 +36,7 @@ FIELDS: dict[str, tuple[tuple[type, ...], str]] = {
 
 MOST_BYTES = 1_000_000  # more than any record has
 # Fields that a record of an older kssh, which still runs, lacks.
-_LATER: dict[str, Any] = {"allocated": []}
+_LATER: dict[str, Any] = {"allocated": [], "machine_key": ""}
 
 _NAME_CHARS = "-_.@+,:"
 _LONGEST_NAME = 80  # bytes: with the machine's name it becomes a file's, which has 255

@@ -95,6 +95,16 @@ class CommandLine:
         """Whether ssh is to be the master of a shared connection: over -M no ControlMaster wins (ssh.c)."""
         return bool(self.count("M")) or self.keyword("ControlMaster") in _MASTERS
 
+    @staticmethod
+    def setting(option: Option) -> tuple[str, str]:
+        """Return the keyword in lower case that an "-o" sets and its value; "" and "" for another option."""
+        if option.letter != "o" or option.value is None:
+            return "", ""
+        text = option.value.strip()
+        end = next((i for i, char in enumerate(text) if char in "= \t"), len(text))
+        value = text[end:].lstrip()
+        return text[:end].lower(), value.removeprefix("=").strip()
+
     def with_options(
         self,
         first: Sequence[str] = (),

@@ -12,7 +12,10 @@ import os
 import pwd
 import socket
 import stat
+import string
+import sys
 import time
+import zlib
 
 from . import files, history, record
 from .errors import BadValue, printable
@@ -39,6 +42,40 @@ def home() -> str:
 def machine() -> str:
     """Return this machine's host name, fit for a file name: homes are shared between machines."""
     return "".join(c if c.isalnum() or c in "-_." else "_" for c in socket.gethostname()) or "localhost"
+
+
+def machine_id() -> str:
+    """Return what tells this machine from all others for good, or "" where nothing does; machine-id(5)."""
+    for path in ("/etc/machine-id", "/var/lib/dbus/machine-id"):
+        try:
+            with open(path, encoding="ascii") as file:
+                found = file.read(64).strip()
+        except (OSError, ValueError):
+            continue
+        if len(found) == 32 and all(c in string.hexdigits for c in found):  # not "uninitialized"
+            return found
+    if sys.platform == "darwin":
+        import ctypes  # 2 ms, only there
+
+        identifier = ctypes.create_string_buffer(16)
+        if ctypes.CDLL(None).gethostuuid(identifier, (ctypes.c_long * 2)(1, 0)) == 0:
+            return identifier.raw.hex()
+    return ""
+
+
+def machine_key() -> str:
+    """Return what stands for this machine in the names of files: homes are shared between machines.
+
+    Not its host name where that can be helped, which changes: after boot, and with the network on some
+    systems.  The id itself is not for others to see.
+    """
+    found = machine_id()
+    return f"{zlib.crc32(found.encode()):08x}" if found else machine()
+
+
+def is_ours(name: str) -> bool:
+    """Tell whether a file in a state directory is of this machine; older ones begin with its host name."""
+    return name.startswith((f"{machine_key()}.", f"{machine()}."))
 
 
 def state_directory(wanted: str) -> tuple[str | None, str | None]:
@@ -101,15 +138,6 @@ def _usual_directories() -> list[str]:
     mine = f"kssh-{os.getuid()}"
     usual = os.path.join(home(), ".local", "state", "kssh")
     return [usual, *(os.path.join(folder, mine) for folder in files.temporary_folders(os.environ))]
-
-
-def machine_id() -> str:
-    """Return what tells this machine from another of its name, or ""; machine-id(5)."""
-    try:
-        with open("/etc/machine-id", encoding="ascii") as file:
-            return file.read(64).strip()
-    except (OSError, ValueError):
-        return ""
 
 
 def process_started() -> float:
@@ -250,7 +278,7 @@ class Place:
         if folder is not None:
             _tidy(folder)
             self._folder = folder
-            self._base = os.path.join(folder, f"{machine()}.{name}")
+            self._base = os.path.join(folder, f"{machine_key()}.{name}")
         return odd
 
     def lock(self) -> str | None:
@@ -271,7 +299,7 @@ class Place:
         number = 0
         while self._folder is not None:
             number += 1
-            lock = Lock(os.path.join(self._folder, f"{machine()}.{name}.{number}.lock"))
+            lock = Lock(os.path.join(self._folder, f"{machine_key()}.{name}.{number}.lock"))
             try:
                 holder = lock.acquire(0.0)
             except OSError:
@@ -328,7 +356,9 @@ class Place:
 
 def _tidy(folder: str) -> None:
     """Remove the records whose kssh was killed and has its pid in their name: nobody writes them again."""
-    for path in glob.glob(os.path.join(glob.escape(folder), f"{machine()}.*.json")):
+    for path in glob.glob(os.path.join(glob.escape(folder), "*.json")):
+        if not is_ours(os.path.basename(path)):
+            continue
         try:
             found = record.unpack(files.read(path, record.MOST_BYTES) or b"")
             if found is not None and path.endswith(f"-{found['pid']}.json"):

@@ -20,6 +20,7 @@ from . import (
     connection,
     effective,
     escapes,
+    files,
     history,
     identity,
     lookup,
@@ -142,9 +143,11 @@ class Supervisor:
         self._standing = standing
         self._back = back
         self._host = printable(line.destination or "")
-        self._name = settings.name or identity.name(line, configuration)
+        self._name = settings.name or identity.name(line, files.working_directory())
         forwards = identity.forwards(line, configuration) + identity.forwards(line, None)
-        self._once = plan.kind == TUNNEL and (bool(settings.name) or identity.stands_once(forwards))
+        # What ssh did not tell in time may be a listener too.
+        fixed = bool(settings.name) or configuration is None or identity.stands_once(forwards)
+        self._once = plan.kind == TUNNEL and fixed
         self._remote_forwards = identity.remote_forwards(line, configuration)
         self._may_tag = self._tags_are_free()
         shares = planning.shares_connection(plan, line, configuration)
@@ -264,10 +267,8 @@ class Supervisor:
         try:
             holder = self._place.lock() if self._once else None
         except OSError as error:
-            holder, why = (
-                None,
-                f"no lock ({error.strerror}): a second one of this tunnel would not be noticed",
-            )
+            holder = None
+            why = f"no lock ({error.strerror}): a second one of this tunnel would not be noticed"
             self._log.write(notify.ERROR, f"{self._host}: {why}")
         if holder is None and self._settings.pidfile:
             self._place.write_pidfile(self._settings.pidfile)
@@ -283,7 +284,7 @@ class Supervisor:
             self._multiplexer = ""
             return
         named = self._settings.name
-        account = identity.account(self._line)
+        account = identity.account(self._line, files.working_directory())
         # Two at once share no session, and the next one finds what a dead one left.
         slot = 0 if named else self._place.number(record.link_name("resume", [], account))
         us = [statefile.machine_id(), statefile.machine(), str(os.getuid()), *account]
@@ -292,13 +293,13 @@ class Supervisor:
 
     def _open_ssh_lines(self) -> notify.SshLines | None:
         """Open what the user's -E or -y names; return None for neither."""
-        files = self._line.values("E")
-        if files:
+        paths = self._line.values("E")
+        if paths:
             try:
-                return notify.SshLines(files[-1])
+                return notify.SshLines(paths[-1])
             except OSError as error:
                 raise KsshError(
-                    f"-E {printable(files[-1])}: expected a file to append to ({error.strerror})"
+                    f"-E {printable(paths[-1])}: expected a file to append to ({error.strerror})"
                 ) from error
         return notify.SshLines(None) if self._line.count("y") else None
 
@@ -894,6 +895,7 @@ class Supervisor:
                     "kind": self._kind,
                     "destination": self._host,
                     "machine": statefile.machine(),
+                    "machine_key": statefile.machine_key(),
                     "pid": os.getpid(),
                     "pid_started": self._pid_started,
                     "pid_mark": self._pid_mark,

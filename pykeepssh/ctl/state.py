@@ -26,6 +26,7 @@ from ..errors import KsshError, Unusable, printable
 _SAME_START_S = 1.0
 _STALE_S = 60.0  # a file that was being written for so long has lost its writer
 _MARK_OF_BOOT = ":"
+_HISTORY = ".history"
 _STARTED_AS = os.getuid()
 
 
@@ -151,10 +152,10 @@ def _list(folder: str) -> list[str]:
 
 
 def _histories(folder: str, names: list[str]) -> Iterator[tuple[str, str]]:
-    start, end = f"{statefile.machine()}.", ".history"
     for name in names:
-        if name.startswith(start) and name.endswith(end):
-            yield name[len(start) : -len(end)], os.path.join(folder, name)
+        for start in (f"{statefile.machine()}.", f"{statefile.machine_key()}."):  # of an older kssh, and now
+            if name.startswith(start) and name.endswith(_HISTORY):
+                yield name[len(start) : -len(_HISTORY)], os.path.join(folder, name)
 
 
 def read_history(path: str) -> list[history.Entry]:
@@ -167,8 +168,12 @@ def read_history(path: str) -> list[history.Entry]:
 
 
 def is_here(found: dict[str, Any]) -> bool:
-    """Tell whether a record is of this machine: by its name, or by this boot if the name was changed."""
-    if found["machine"] == statefile.machine():
+    """Tell whether a record is of this machine: by its id, or by this boot.
+
+    Older records tell only the host name, which others may have.
+    """
+    key = found["machine_key"]
+    if key == statefile.machine_key() or (not key and found["machine"] == statefile.machine()):
         return True
     boot = statefile.process_mark(os.getpid()).partition(_MARK_OF_BOOT)[0]
     return bool(boot) and found["pid_mark"].partition(_MARK_OF_BOOT)[0] == boot
@@ -249,10 +254,9 @@ def _clean(path: str, data: bytes | None) -> bool:
 
 def _clean_leftovers(folder: str, names: list[str]) -> None:
     """Remove locks that nobody holds and files that were never finished."""
-    start = f"{statefile.machine()}."
     for name in names:
         path = os.path.join(folder, name)
-        if not name.startswith(start):
+        if not statefile.is_ours(name):
             continue
         if name.endswith(".lock") and name.removesuffix(".lock") + ".json" not in names:
             lock = statefile.Lock(path)

@@ -84,7 +84,7 @@ def folder() -> Path:
 
 
 def files() -> list[str]:
-    return sorted(path.name.removeprefix(f"{statefile.machine()}.") for path in folder().iterdir())
+    return sorted(path.name.removeprefix(f"{statefile.machine_key()}.") for path in folder().iterdir())
 
 
 def forge(name: str, **changes: Any) -> Path:
@@ -191,6 +191,7 @@ def test_status_as_json(tmp_path: Path) -> None:
                     "reason": "",
                     "next": None,
                     "forwards": [],
+                    "allocated": [],
                     "pid": kssh.pid,
                     "logfile": "",
                     "machine": statefile.machine(),
@@ -358,7 +359,7 @@ def test_what_another_machine_wrote_is_told_but_not_touched() -> None:
 
 def test_locks_without_a_record_and_files_half_written_are_cleaned() -> None:
     folder().mkdir()
-    here = statefile.machine()
+    here = statefile.machine_key()
     for name in ("bob.lock", "bob.json.17.new", "fresh.json.18.new"):
         (folder() / f"{here}.{name}").touch()
     os.utime(folder() / f"{here}.bob.json.17.new", (1, 1))
@@ -543,7 +544,7 @@ def test_a_history_is_private_and_bounded(tmp_path: Path) -> None:
 @pytest.mark.parametrize("what", ["a directory", "a fifo", "a symbolic link"])
 def test_a_history_that_cannot_be_written_ends_no_link(tmp_path: Path, what: str) -> None:
     folder().mkdir()
-    path = folder() / f"{statefile.machine()}.bob.history"
+    path = folder() / f"{statefile.machine_key()}.bob.history"
     if what == "a directory":
         path.mkdir()
     elif what == "a fifo":

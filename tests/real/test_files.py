@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from harness import TIMEOUT_S, alive, fake_ssh, need_root, program, run_kssh, wait_for
+from harness import TIMEOUT_S, absent, alive, fake_ssh, need, need_root, program, run_kssh, wait_for
 from links import SESSION, STAY, Kssh, lines_of, sealed, started, with_fake
 from pykeepssh import files, statefile
 
@@ -225,7 +226,7 @@ def test_nothing_in_the_way_of_a_state_file_holds_a_tunnel_up(tmp_path: Path, ca
     fake = fake_ssh(tmp_path, UP)
     state = Path(os.environ["KSSH_STATE_DIR"])
     state.mkdir(mode=0o700)
-    ODD[case](state / f"{statefile.machine()}.link.{ending}")
+    ODD[case](state / f"{statefile.machine_key()}.link.{ending}")
     with Kssh(["-N", "host"], with_fake(fake, NAME="link")) as kssh:
         kssh.says("tunnel is up")
         assert ctl("status").returncode == 0
@@ -239,7 +240,7 @@ def test_another_user_s_lock_does_not_say_that_a_tunnel_runs(tmp_path: Path) -> 
     fake = fake_ssh(tmp_path, UP)
     state = Path(os.environ["KSSH_STATE_DIR"])
     state.mkdir(mode=0o700)
-    lock = state / f"{statefile.machine()}.link.lock"
+    lock = state / f"{statefile.machine_key()}.link.lock"
     lock.touch()
     lock.chmod(0o644)
     hold = (
@@ -290,6 +291,55 @@ def test_a_usual_one_that_others_may_write_to_is_not_used(tmp_path: Path) -> Non
         kssh.stop()
 
 
+# One of each.
+
+
+def test_a_tunnel_is_known_whether_ssh_tells_its_configuration_in_time_or_not(tmp_path: Path) -> None:
+    """A second one retried for ever on the port that the first one held."""
+    fake = fake_ssh(tmp_path, UP, {"hostname": "10.0.0.1", "user": "alice", "port": "2200"})
+    slow = tmp_path / "slow"
+    slow.write_text(f'#!/bin/sh\n[ "$1" = -G ] && exec sleep 600\nexec {fake.path} "$@"\n')
+    slow.chmod(0o755)
+    words = ["-N", "-L", "1:h:2", "host"]
+    with Kssh(words, with_fake(fake)) as kssh:
+        kssh.says("tunnel is up")
+        second = run_kssh(words, env={"KSSH_SSH": str(slow)})
+        assert (second.returncode, b"runs already" in second.stderr) == (0, True), second.stderr
+        kssh.stop()
+
+
+def test_a_tunnel_is_known_by_another_name_of_this_machine_too(tmp_path: Path) -> None:
+    """At boot a machine may be called localhost, and with each network something else."""
+    if not statefile.machine_id():
+        absent("machine-id(5)")
+    fake = fake_ssh(tmp_path, UP)
+    words = ["-N", "-L", "1:h:2", "host"]
+    renamed = [need("unshare"), "--uts", *([] if os.geteuid() == 0 else ["--map-root-user"])]
+    renamed += ["sh", "-c", 'hostname another-name; exec "$@"', "sh"]
+    with Kssh(words, with_fake(fake), renamed) as kssh:
+        kssh.says("tunnel is up")
+        second = run_kssh(words, env=with_fake(fake))
+        assert (second.returncode, b"runs already" in second.stderr) == (0, True), second.stderr
+        assert "another-name" in json.dumps(json.loads(ctl("status", "--json").stdout)["links"])
+        assert ctl("stop", "host").returncode == 0
+        assert kssh.wait() == -signal.SIGTERM
+
+
+def test_records_and_histories_of_an_older_kssh_are_read(bystander: psutil.Process) -> None:
+    """Their files begin with the host name."""
+    state = Path(os.environ["KSSH_STATE_DIR"])
+    state.mkdir(mode=0o700)
+    here = statefile.machine()
+    (state / f"{here}.old.json").write_text(json.dumps(record("old", bystander.pid)))
+    (state / f"{here}.old.history").write_text('{"at":1,"event":"up","pid":1,"start":1}\n')
+    assert ctl("status", "old").returncode == 0
+    assert ctl("log", "old").stdout
+    dead = state / f"{here}.dead.json"
+    dead.write_text(json.dumps({**record("dead", bystander.pid), "pid_mark": "", "pid_started": 1.0}))
+    assert ctl("status").returncode == 0
+    assert not dead.exists()  # and cleaned
+
+
 @pytest.fixture
 def bystander() -> Iterator[psutil.Process]:
     """A process that has nothing to do with any link."""
@@ -307,7 +357,7 @@ def test_ksshctl_believes_no_record_of_another_user(tmp_path: Path, bystander: p
     home = tmp_path / "alice"
     state = home / ".local/state/kssh"
     state.mkdir(parents=True)
-    forged = state / f"{statefile.machine()}.trap.json"
+    forged = state / f"{statefile.machine_key()}.trap.json"
     forged.write_text(json.dumps(record("trap", bystander.pid, logfile=str(secret))))
     for path in (home, home / ".local", home / ".local/state", state, forged):
         os.chown(path, STRANGER, STRANGER)
@@ -335,7 +385,7 @@ def test_a_record_that_names_another_user_s_process_names_none(tmp_path: Path) -
     with subprocess.Popen(words, stdout=subprocess.PIPE) as stranger:
         assert stranger.stdout is not None
         stranger.stdout.readline()
-        (state / f"{statefile.machine()}.trap.json").write_text(json.dumps(record("trap", stranger.pid)))
+        (state / f"{statefile.machine_key()}.trap.json").write_text(json.dumps(record("trap", stranger.pid)))
         assert ctl("stop", "trap").returncode != 0
         assert alive(stranger.pid)
         stranger.kill()

@@ -16,7 +16,6 @@ CONFIGURATION = {
     "dynamicforward": ["1080"],
     "controlpath": ["/run/a"],
 }
-BARE = {word: CONFIGURATION[word] for word in ("user", "hostname", "port")}
 
 
 def line(*words: str) -> CommandLine:
@@ -38,45 +37,76 @@ def test_without_one_they_are_the_command_line_s() -> None:
     assert identity.remote_forwards(line("host"), {}) == 0
 
 
-# Two command lines, with their configurations (None: not known); whether they are the same link.
+def test_those_of_an_option_count_too() -> None:
+    given = line(
+        "-N", "-oLocalForward=1 a:1", "-o", "remoteforward 2 b:2", "-o", "DynamicForward = 4", "host"
+    )
+    assert identity.forwards(given, None) == ["L1:a:1", "R2:b:2", "D4"]
+    assert identity.remote_forwards(given, None) == 1
+
+
+# Two command lines; whether they are the same link.
 PAIRS = {
-    "the same": (["h"], BARE, ["h"], BARE, True),
-    "written in another order": (["-N", "-v", "h"], BARE, ["-vN", "h"], BARE, True),
-    "another user": (["h"], BARE, ["h"], {**BARE, "user": ["bob"]}, False),
-    "another host behind the name": (["h"], BARE, ["h"], {**BARE, "hostname": ["10.0.0.2"]}, False),
-    "another port": (["h"], BARE, ["h"], {**BARE, "port": ["23"]}, False),
-    "another forward": (["h"], BARE, ["h"], CONFIGURATION, False),
-    "another configuration file": (["-F", "a", "h"], BARE, ["-F", "b", "h"], BARE, False),
-    "a control socket that nobody asked for": (["h"], BARE, ["h"], {**BARE, "controlpath": ["/b"]}, True),
-    "a master's control socket": (["-M", "h"], BARE, ["-M", "h"], {**BARE, "controlpath": ["/b"]}, False),
-    "another socket by -S": (
-        ["-S", "/a", "h"],
-        BARE,
-        ["-S", "/b", "h"],
-        {**BARE, "controlpath": ["/b"]},
-        False,
-    ),
-    "unknown, the same": (["h"], None, ["h"], None, True),
-    "unknown, another port": (["-p", "1", "h"], None, ["-p", "2", "h"], None, False),
-    "unknown, another user": (["-l", "a", "h"], None, ["-l", "b", "h"], None, False),
-    "unknown, another forward": (["-L", "1:a:1", "h"], None, ["-L", "2:a:1", "h"], None, False),
+    "the same": (["h"], ["h"], True),
+    "written in another order": (["-N", "-v", "h"], ["-vN", "h"], True),
+    "forwards in another order": (["-L1:a:1", "-R2:b:2", "h"], ["-R2:b:2", "-L1:a:1", "h"], True),
+    "a forward by -o": (["-L", "1:a:1", "h"], ["-o", "LocalForward=1 a:1", "h"], True),
+    "a host in capitals": (["Host"], ["host"], True),
+    "another user": (["-l", "a", "h"], ["-l", "b", "h"], False),
+    "a user by @": (["-l", "a", "h"], ["a@h"], True),
+    "a user by -o": (["-oUser=a", "h"], ["a@h"], True),
+    "-l beats @": (["-l", "a", "b@h"], ["a@h"], True),
+    "the first one counts": (["-oUser a", "-l", "b", "h"], ["-l", "a", "-oUser=b", "h"], True),
+    "another port": (["-p", "1", "h"], ["-p", "2", "h"], False),
+    "a port by -o": (["-p", "1", "h"], ["-o", "Port 1", "h"], True),
+    "a URI": (["-p", "1", "a@h"], ["ssh://a@h:1/"], True),
+    "a URI of an address": (["-p", "1", "[::1]"], ["ssh://[::1]:1"], True),
+    "a URI without a port": (["[::1]"], ["ssh://[::1]"], True),
+    "another host": (["h"], ["i"], False),
+    "another host by -o": (["h"], ["-o", "HostName=i", "h"], False),
+    "another forward": (["-L", "1:a:1", "h"], ["-L", "2:a:1", "h"], False),
+    "another way": (["-J", "a", "h"], ["-J", "b", "h"], False),
+    "a way by -o": (["-J", "a", "h"], ["-o", "ProxyJump=a", "h"], True),
+    "another program": (["-o", "ProxyCommand=a b", "h"], ["-o", "ProxyCommand=a c", "h"], False),
+    "another configuration file": (["-F", "a", "h"], ["-F", "b", "h"], False),
+    "and behind something else": (["-v", "-F", "a", "h"], ["-v", "-F", "b", "h"], False),
+    "the same file": (["-F", "a", "h"], ["-F", "/folder/a", "h"], True),
+    "no file": (["-F", "none", "h"], ["-F", "/folder/none", "h"], False),
+    "another socket": (["-S", "/a", "h"], ["-o", "ControlPath=/b", "h"], False),
+    "what changes nothing": (["h"], ["-v", "-o", "ServerAliveInterval=5", "-o", "", "h"], True),
 }
 
 
 @pytest.mark.parametrize("case", PAIRS)
 def test_a_name_is_the_same_only_for_the_same_link(case: str) -> None:
-    first, first_configuration, second, second_configuration, same = PAIRS[case]
-    names = [
-        identity.name(line(*first), first_configuration),
-        identity.name(line(*second), second_configuration),
-    ]
+    first, second, same = PAIRS[case]
+    names = [identity.name(line(*words), "/folder") for words in (first, second)]
     assert (names[0] == names[1]) == same
 
 
-def test_a_name_can_be_read() -> None:
-    name = identity.name(line("-N", "alice@host"), CONFIGURATION)
-    assert name.startswith("alice@host-L8080-R2222-R2223-D1080-")
-    assert identity.name(line("-N"), None)  # no destination: ssh will say so
+def test_another_directory_has_another_file_of_that_name() -> None:
+    given = line("-F", "ssh_config", "h")
+    assert identity.name(given, "/a") != identity.name(given, "/b")
+
+
+NAMES = {
+    "alice@host-L8080-R2222-R2223-D1080-w0:0": [
+        *("-L", "8080:localhost:80", "-R", "2222:localhost:22", "-oRemoteForward=2223 localhost:23"),
+        *("-D", "1080", "-w", "0:0", "alice@host"),
+    ],
+    "h-L_run_a-L_run_b-L2-Llocalhost:1-R4-R[::1]:3-Rx:5": [
+        *("-L", "localhost:1:a:1", "-L", "/run/a:/run/c", "-L", "/run/b:a:1", "-L", "2:/run/d"),
+        *("-R", "[::1]:3:a:1", "-R", "4", "-R", "x:5", "h"),
+    ],
+    "": ["-N"],  # no destination: ssh will say so
+}
+
+
+@pytest.mark.parametrize("readable", NAMES)
+def test_a_name_can_be_read(readable: str) -> None:
+    name, _, digits = identity.name(line(*NAMES[readable])).rpartition("-")
+    assert name == readable.replace("[", "_").replace("]", "_")
+    assert len(digits) == 8
 
 
 # the argument of -R: the same with port 4000, or None where it names a port of its own
@@ -175,11 +205,6 @@ def test_only_a_fixed_listener_cannot_stand_twice(case: str) -> None:
 
 
 def test_an_account_is_told_by_words_that_are_always_known() -> None:
-    assert identity.account(line("-p", "2", "-l", "bob", "-F", "f", "-J", "j", "-o", "x=y", "h")) == [
-        "h",
-        "bob",
-        "2",
-        "f",
-        "j",
-    ]
-    assert identity.account(line("h")) == ["h"]
+    given = line("-p", "2", "-l", "bob", "-F", "f", "-J", "j", "-o", "x=y", "h")
+    assert identity.account(given, "/d") == ["bob", "h", "2", "/d/f", "j", "", "", ""]
+    assert identity.account(line("h")) == ["", "h", *[""] * 6]
