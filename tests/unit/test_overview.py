@@ -32,6 +32,7 @@ RECORD: dict[str, Any] = {
     "kind": "tunnel",
     "destination": "bob@host",
     "machine": "here",
+    "machine_key": "",
     "pid": 17,
     "pid_started": 5.0,
     "pid_mark": "",
