@@ -10,6 +10,7 @@ import time
 
 from . import termmodes, wording
 from .escapes import NOTHING, QUIT, RETRY_NOW, SUSPEND_JOB
+from .keys import Keys
 from .kinds import SHELL
 from .outcomes import ENDED, FINISHED, GAVE_UP, LOST, NOT_RESUMED, RETRY, UP, Report
 
@@ -79,8 +80,7 @@ class Console:
         self._dropped = False
         self._key = b""  # the last one that meant nothing
         self._key_at = -math.inf  # and when it came (monotonic)
-        self._line_begun = False  # in the session
-        self._line_lost = False  # its beginning was thrown away: its rest is worth nothing
+        self._stream = Keys()
         self._typed_at: float | None = None  # typed, and not a byte came back since
 
     # -- telling ---------------------------------------------------------------------------------
@@ -183,12 +183,16 @@ class Console:
         """Return what was meant by something typed while there is no session (escapes)."""
         if termmodes.is_report(data):
             return NOTHING  # the terminal's own word, not the person's
+        now = time.monotonic()
+        of_old = self._stream.is_rest(data, now, session=False)
+        if self._stream.pasting:
+            self._dropped = True
+            return NOTHING
         key = data[:1] if len(set(data)) == 1 else data  # held down, or pressed again and again
         interrupt, suspend = self._screen.terminal.signal_characters()
         meaning = _KEYS.get(key, QUIT if key in interrupt else NOTHING)
         if key in suspend:
             meaning = SUSPEND_JOB
-        now = time.monotonic()
         # A person types one by one; what comes at once is pasted, and over.
         in_line = now - self._key_at < SLOW_TYPING_S and len(self._key) == 1 and key != self._key
         again = key == self._key and self._loop.is_armed(_ALONE)
@@ -199,20 +203,23 @@ class Console:
                 self._loop.arm(_ALONE, max(TYPING_S, self._dead_since + NOTICE_S - now), self._was_alone)
             elif meaning == NOTHING:
                 self._dropped = True
-        self._line_lost = meaning == NOTHING and data[-1:] not in _LINE_END
+        if meaning == NOTHING:
+            self._stream.threw()
+        elif not of_old:
+            self._stream.forget()
         return meaning
 
     def _was_alone(self) -> None:
         if self.waits:
             self._quit()
 
-    def rest_of_line(self, data: bytes) -> bool:
-        """Tell whether a key typed to a new session goes on with a line that was begun in the dead one."""
-        now = time.monotonic()
-        goes_on = self._line_lost and len(data) == 1 and now - self._key_at < TYPING_S
-        self._line_lost = goes_on and data not in _LINE_END
-        self._key, self._key_at = data, now
-        return goes_on
+    def is_rest(self, data: bytes) -> bool:
+        """Tell whether what is typed to a session goes on with what was typed to a dead one, or to none."""
+        return not termmodes.is_report(data) and self._stream.is_rest(data, time.monotonic())
+
+    def rest_s(self) -> float:
+        """Return for how many seconds what is typed is not yet for whoever gets the terminal."""
+        return self._stream.rest_s(time.monotonic()) if self._screen.terminal.drop_input else 0.0
 
     # -- a silent link ---------------------------------------------------------------------------
 
@@ -220,7 +227,6 @@ class Console:
         """Something was typed to the session: an answer is due, but to what the terminal says by itself."""
         if termmodes.is_report(data):
             return
-        self._line_begun = data[-1:] not in _LINE_END
         if self._typed_at is None:
             self._typed_at = time.monotonic()
             self._loop.arm(_STALL, SILENT_S, self._has_stalled)
@@ -237,11 +243,12 @@ class Console:
             self._loop.disarm(_STALL)
             self._screen.title("")
 
-    def session_gone(self) -> None:
-        """ssh has ended: what was typed and not answered is lost."""
+    def session_gone(self, began: bool) -> None:
+        """ssh has ended, and the session if it began: what was typed and not answered is lost."""
         if self._typed_at is not None:
             self._dropped = True
-        self._line_lost, self._line_begun = self._line_begun, False
+        if began:
+            self._stream.lost(time.monotonic(), self._screen.terminal.waiting_bytes() > 0)
         self.answered()
 
     def _show_stall(self) -> None:

@@ -179,7 +179,7 @@ class Relay:
     stderr_fd        ssh's standard error where that is not the terminal, or None
     ssh_lines        the user's -E or -y, or None
     typed_ahead      how many bytes were typed before the terminal was raw, and have not been read
-    ended            kssh ends: what is typed now is for whoever comes after it
+    ended            kssh ends: what is typed now is for whoever comes after it, but for rest_s()
     """
 
     def __init__(
@@ -232,7 +232,7 @@ class Relay:
         run, screen = self.run, self.screen
         if screen is not None:
             fd_in, fd_out = screen.terminal.fd_in, screen.terminal.fd_out
-            reads = screen.terminal.raw and not self.ended and (run is None or run.has_room)
+            reads = self._takes_keys and (run is None or run.has_room)
             writes = len(screen.flow) > 0
             if fd_in == fd_out:
                 self._loop.watch(fd_in, reads * _READ | writes * _WRITE, self._terminal_ready)
@@ -248,6 +248,18 @@ class Relay:
             if run.child.pipe is not None:
                 # Behind the pty, so that poll(2) reports an answer of ssh's before what it is older than.
                 self._loop.watch(run.child.pipe, (takes and run.piping) * _READ, self._pipe_ready)
+
+    @property
+    def _takes_keys(self) -> bool:
+        raw = self.screen is not None and self.screen.terminal.raw
+        return raw and (not self.ended or self.rest_s() > 0)
+
+    def rest_s(self) -> float:
+        """Return for how many seconds the rest of what was typed to a dead session may still come.
+
+        The local shell would run what is left of a paste.
+        """
+        return self.console.rest_s() if self.console is not None else 0.0
 
     @property
     def has_output(self) -> bool:
@@ -278,13 +290,15 @@ class Relay:
             screen.drain()
             if self.run is not None and self.run.child.pipe is None:
                 self._read_more(self.run)
-        if events & ~_WRITE and screen.terminal.raw and not self.ended:
+        if events & ~_WRITE and self._takes_keys:
             data = _read(screen.terminal.fd_in)
-            if data:
-                self._typed(data)
-            elif data == b"":
+            if data == b"":
                 self.forget_terminal()
                 self._asked(HUNG_UP)
+            elif data and self.ended and self.console is not None:
+                self.console.is_rest(data)
+            elif data:
+                self._typed(data)
 
     def _pty_ready(self, events: int) -> None:
         run = self.run
@@ -324,7 +338,7 @@ class Relay:
             self.run.to_ssh.drain()
 
     def _typed_in_session(self, run: Run, data: bytes) -> None:
-        if self.console is not None and self.console.rest_of_line(data):
+        if self.console is not None and self.console.is_rest(data):
             return
         if self._is_signal(run, data):  # without a pty on the remote side they are for ssh
             return
@@ -349,7 +363,7 @@ class Relay:
             return
         if run.interrupted:
             run.held = b""  # as the kernel throws away what was typed before an interrupt
-        elif self.console is not None and self.console.waits and self.console.rest_of_line(data):
+        elif self.console is not None and self.console.waits and self.console.is_rest(data):
             return  # it is no answer to a question that came in the midst of it
         elif run.prompted:
             data = data[ahead:]
@@ -615,7 +629,7 @@ class Relay:
             self._loop.forget(run.channel.fd)
         self._say_refused()
         if self.console is not None:
-            self.console.session_gone()
+            self.console.session_gone(run.session)
         self.run = None
 
     def _let_go(self, run: Run) -> list[int]:

@@ -76,6 +76,7 @@ _MASTER = "shared master"
 _OPENED_S = 0.1
 _ASKED = "ssh was asked to end"
 _ASKED_S = 0.2
+_REST = "rest of a paste"
 _STUCK = "terminal is stuck"
 _STUCK_S = 3.0
 
@@ -229,7 +230,7 @@ class Supervisor:
             self._loop.watch(self._back.front, READ, self._front_gone)
         self._note(Report(history.STARTED))
         self._dispatch(machine.Started(float(self._settings.maxlifetime_s)))
-        while self._finish is None or (self._relay.has_output and not self._abandoned):
+        while self._finish is None or self._lingers():
             self._relay.watch()
             self._watch_sinks()
             self._loop.turn()
@@ -240,6 +241,13 @@ class Supervisor:
         lines = self._relay.ssh_lines
         for sink in [*self._log.sinks(), *([lines.sink] if lines is not None and lines.sink else [])]:
             self._loop.watch(sink.fd, WRITE if sink.is_waiting else 0, sink.drain)
+
+    def _lingers(self) -> bool:
+        """Tell whether the terminal cannot be given back yet: it has not shown all, or keys are under way."""
+        rest_s = self._relay.rest_s()
+        if rest_s:
+            self._loop.arm(_REST, rest_s, lambda: None)
+        return not self._abandoned and (rest_s > 0 or self._relay.has_output)
 
     def close(self) -> None:
         """Leave nothing behind; may be called twice."""

@@ -729,6 +729,11 @@ class Terminal:
         return f"the terminal shows {bytes(self.output[-2000:])!r}"
 
 
+def pause_typing() -> None:
+    """Pause as a person does before something new: half a second parts it from what was typed before."""
+    time.sleep(1)
+
+
 PROMPT = b"local$ "
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from harness import PROMPT, FakeSsh, Terminal, alive, fake_ssh, program, shell, wait_for
+from harness import PROMPT, FakeSsh, Terminal, alive, fake_ssh, pause_typing, program, shell, wait_for
 from links import CONNECT, FINISH, LOSE, REFUSE, SESSION, STAY, Kssh, background, started, with_fake
 
 # Prints struct winsize: rows, columns and pixels.
@@ -432,6 +432,7 @@ def test_what_was_typed_into_a_dead_link_does_not_reach_the_next_one(tmp_path: P
         terminal.send(b"rm -rf everything\r")
         (tmp_path / "typed").touch()
         terminal.expect(b"ready")
+        pause_typing()
         terminal.send(b"new")
         terminal.expect(b"b'new'")
         assert terminal.wait() == 0
@@ -683,6 +684,7 @@ def test_a_line_under_way_is_no_answer_to_a_question(tmp_path: Path) -> None:
         for key in (b"x", b"\r"):
             terminal.send(key)
             time.sleep(0.05)
+        pause_typing()
         terminal.send(b"right\r")
         terminal.expect(re.compile(rb"got <\w*>"))
         assert b"got <right>" in terminal.output

@@ -33,6 +33,7 @@ from harness import (
     marked,
     need,
     openssh_version,
+    pause_typing,
     program,
     shell,
     wait_for,
@@ -835,6 +836,7 @@ def test_what_the_remote_side_set_is_undone_and_nothing_else(sshd: Sshd, relay: 
         assert undone.index(b"?1049l") < undone.index(b"kssh: t: ")
         assert b"?1003" not in undone
 
+        pause_typing()
         type_line(terminal, "stty -echo; bind 'set enable-bracketed-paste off'; echo plain; exec sleep 1000")
         terminal.expect(b"plain\r\n")
         begin = len(terminal.output)
@@ -960,9 +962,60 @@ def test_the_rest_of_a_line_stays_out_of_the_new_session(sshd: Sshd, relay: Rela
             type_by_hand(terminal, b"x")
             terminal.read()
         type_by_hand(terminal, b"; touch %s/made\r" % os.fsencode(tmp_path))
+        pause_typing()
         type_line(terminal, "echo $((6*7)) whole")
         terminal.expect(b"42 whole\r\n")
         assert not (tmp_path / "made").exists()
+
+
+# A paste of lines, as terminals send them: in one piece between marks (bracketed paste), or as if typed.
+PASTES = pytest.mark.parametrize(
+    ("begin", "end", "pause_s"),
+    [(b"\x1b[200~", b"\x1b[201~", 0.7), (b"", b"", 0.02)],
+    ids=["bracketed, on a slow line", "as if typed"],
+)
+
+
+@PASTES
+def test_what_is_left_of_a_paste_stays_out_of_the_new_session(
+    sshd: Sshd, relay: Relay, tmp_path: Path, begin: bytes, end: bytes, pause_s: float
+) -> None:
+    def lines(name: str) -> bytes:
+        return b"touch %s/%s\r" % (os.fsencode(tmp_path), name.encode())
+
+    with log_in(sshd, through=relay) as terminal:
+        terminal.send(begin + lines("before"))
+        relay.reset()
+        while b"kssh: t: back" not in terminal.output:
+            terminal.send(lines("meanwhile"))
+            terminal.read()
+            time.sleep(0.02)
+        for _ in range(5):
+            terminal.send(lines("after"))
+            time.sleep(pause_s)
+        terminal.send(end)
+        pause_typing()
+        type_line(terminal, "echo $((6*7)) whole")
+        terminal.expect(b"42 whole\r\n")
+    assert not [name for name in ("meanwhile", "after") if (tmp_path / name).exists()]
+
+
+@PASTES
+def test_what_is_left_of_a_paste_stays_out_of_the_local_shell(
+    sshd: Sshd, relay: Relay, tmp_path: Path, begin: bytes, end: bytes, pause_s: float
+) -> None:
+    with shell() as terminal:
+        type_line(terminal, f"{program()} -F {sshd.config_for(relay.port)} -tt t 'echo at $((6*7)); exec cat'")
+        terminal.expect(b"at 42\r\n")
+        terminal.send(begin + b"a line\r")
+        relay.reset()
+        for _ in range(max(5, round(1 / pause_s))):
+            terminal.send(b"touch %s/made\r" % os.fsencode(tmp_path))
+            terminal.read()
+            time.sleep(pause_s)
+        terminal.send(end)
+        ends(terminal, 255)
+    assert not (tmp_path / "made").exists()
 
 
 def test_behind_a_jump_host_the_status_line_names_what_failed(
@@ -999,6 +1052,7 @@ def test_tmux_has_the_very_same_screen_after_a_reconnect(tmp_path: Path) -> None
             relay.reset()
             terminal.expect(b"kssh: t: back")
             terminal.expect(shown)  # tmux paints it again
+            pause_typing()
             type_line(terminal, "echo ${word}cadabra $$ again")
             terminal.expect(shown + b" again")
             type_line(terminal, "exit")

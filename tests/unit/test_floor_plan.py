@@ -24,6 +24,7 @@ FLOORS = (
         "backoff",
         "record",
         "escapes",
+        "keys",
         "flow",
         "termmodes",
         "sshconfig",
