@@ -1005,7 +1005,8 @@ def test_what_is_left_of_a_paste_stays_out_of_the_local_shell(
     sshd: Sshd, relay: Relay, tmp_path: Path, begin: bytes, end: bytes, pause_s: float
 ) -> None:
     with shell() as terminal:
-        type_line(terminal, f"{program()} -F {sshd.config_for(relay.port)} -tt t 'echo at $((6*7)); exec cat'")
+        config = sshd.config_for(relay.port)
+        type_line(terminal, f"{program()} -F {config} -tt t 'echo at $((6*7)); exec cat'")
         terminal.expect(b"at 42\r\n")
         terminal.send(begin + b"a line\r")
         relay.reset()
