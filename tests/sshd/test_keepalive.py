@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from harness import MARK, Relay, Sshd, alive, end, marked, need, openssh_version, program, wait_for
+from harness import MARK, Relay, Sshd, absent, alive, end, marked, need, openssh_version, program, wait_for
 
 REPOSITORY = Path(__file__).parents[2]
 SAMPLES = REPOSITORY / "tests" / "unit" / "ssh_configs"
@@ -186,7 +186,7 @@ def test_group_and_attributes_stay_in_the_file_and_in_its_backup(folder: Path) -
     try:
         os.setxattr(config, "user.note", b"mine")
     except (AttributeError, OSError):
-        pytest.skip("needs extended attributes")
+        absent("extended attributes")
     done = keepalive("set", "--user", "--config", config)
     assert done.returncode == 0
     for path in (config, Path(done.stdout.partition("backup: ")[2].strip())):

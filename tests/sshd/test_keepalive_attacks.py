@@ -236,6 +236,19 @@ def test_a_reload_that_would_move_sshd_to_another_port_is_left_to_people(sshd: S
     assert sshd.log.count("Server listening") == 1
 
 
+@pytest.mark.parametrize("what", ["FIFO", "our own pid"])
+def test_a_pidfile_is_not_waited_for_and_proves_nothing(what: str, tmp_path: Path) -> None:
+    config, pidfile = config_in(tmp_path / "etc"), tmp_path / "pid"
+    config.write_text(config.read_text().replace("PidFile none", f"PidFile {pidfile}"))
+    if what == "FIFO":
+        os.mkfifo(pidfile)
+    else:
+        pidfile.write_text(f"{os.getpid()}\n")  # a HUP would end the test
+    done = keepalive("set", "--server", "--config", config)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "no running sshd uses" in done.stdout
+
+
 # -- files and programs of others --------------------------------------------------------------------
 
 
