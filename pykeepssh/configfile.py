@@ -72,7 +72,7 @@ class ConfigFile:
         self._like_fd = -1
         self._made_directory = False
         self._kept = False
-        self._stands = False
+        self._given_up = False
 
     def __enter__(self) -> ConfigFile:
         try:
@@ -89,7 +89,7 @@ class ConfigFile:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            if error is not None and self.changed and not self._stands:
+            if error is not None and self.changed and not self._given_up:
                 why = self.reason(error)
                 self.put_back(why)
                 if isinstance(error, (KsshError, OSError)):
@@ -230,11 +230,10 @@ class ConfigFile:
                 self._write(self._hidden("new"), self.before)
                 self._rename(self._hidden("new"), self._name)
         except OSError as error:
-            self._stands = True
-            where = f"the old one is {printable(self.backup)}" if self.backup else "there was none before"
-            raise Refused(
-                f"{why}; THE NEW FILE STANDS, for it cannot be taken back ({error.strerror}); {where}"
-            ) from error
+            self._given_up = True
+            what = "THE NEW FILE IS NOT REMOVED" if self.before is None else "THE OLD FILE IS NOT BACK"
+            where = f"; it is in {printable(self.backup)}" if self.backup else ""
+            raise Refused(f"{why}; {what}: {error.strerror}{where}") from error
         self.changed = False
         try:
             self._sync_folder()

@@ -148,6 +148,7 @@ class _Change:
         if os.path.exists(main):
             _check_file(main)
         self.target = main
+        self.net = ""  # what is done if it cannot be taken back now, in words
         self.wanted: dict[str, str] = {}
 
     def new_bytes(self, old: bytes) -> bytes:
@@ -230,7 +231,10 @@ class _Change:
             self.abandon()
             return
         why = file.reason(error)
-        file.put_back(why)
+        try:
+            file.put_back(why)
+        except Refused as away:
+            raise Refused(f"{away}{self.net}") from error
         said = self.restored()
         self.abandon()
         if isinstance(error, (KsshError, OSError)):
@@ -440,6 +444,7 @@ class _Server(_Change):
                 self.arguments.confirm_within,
                 lambda: self._take_back(file.real, file.before, file.mode),
             )
+            self.net = f"; that is tried again from {self.arguments.confirm_within} s after the start on"
 
     def written(self, file: ConfigFile) -> None:
         """Reload the sshd that uses the file, and have it greet."""

@@ -225,6 +225,23 @@ def test_what_is_taken_back_is_the_same_file_again(folder: Path) -> None:
     assert ours.stat().st_nlink == 2
 
 
+def test_an_old_file_that_cannot_be_put_back_is_said_to_be_away_and_where_it_is(folder: Path) -> None:
+    config = folder / "config"
+    config.write_text("Host a\n")
+    ssh = folder / "ssh"  # as if somebody put a directory there while ssh looked at the result
+    ssh.write_text(
+        f"#!/bin/sh\nif ls -A {folder} | grep -q ksshctl-old; then\n"
+        f"rm -f {config}; mkdir -p {config}; exit 1; fi\n"
+        f'exec {need("ssh")} "$@"\n'
+    )
+    ssh.chmod(0o755)
+    done = keepalive("set", "--user", "--config", config, env={"KSSH_SSH": str(ssh)})
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    backup = Path(re.sub(r".*; THE OLD FILE IS NOT BACK: .*; it is in (.*)\n", r"\1", done.stderr))
+    assert backup.read_text() == "Host a\n"
+
+
 def test_a_dry_run_shows_the_difference_and_writes_nothing(folder: Path) -> None:
     config = folder / "config"
     config.write_text("Host *\n  ServerAliveInterval 5\n")
