@@ -398,6 +398,7 @@ class _Server(_Change):
         self._sshd = found
         self._daemon: sshserver.Daemon | None = None
         self._watcher: undo.Watcher | None = None
+        self._has_read_it = False
         if not os.path.exists(self.main):
             raise KsshError(f"{printable(self.main)}: no such file")
         self._use_drop_in(SERVER_DROP_IN, sshconfig.SERVER)
@@ -444,7 +445,7 @@ class _Server(_Change):
                 self.arguments.confirm_within,
                 lambda: self._take_back(file.real, file.before, file.mode),
             )
-            self.net = f"; that is tried again from {self.arguments.confirm_within} s after the start on"
+            self.net = f"; it is tried again in {self.arguments.confirm_within} s"
 
     def written(self, file: ConfigFile) -> None:
         """Reload the sshd that uses the file, and have it greet."""
@@ -455,6 +456,7 @@ class _Server(_Change):
             if self.arguments.confirm_within is not None:
                 _tell("so there is nothing to confirm either")
             return
+        self._has_read_it = True
         _tell(f"reloaded: {self._daemon.reload()}")
         silent = self._daemon.silent()
         if silent or not self._daemon.listener.alive():
@@ -469,7 +471,7 @@ class _Server(_Change):
 
     def restored(self) -> str:
         """Have sshd read the old file again; return how it is, in words."""
-        if self._daemon is None:
+        if self._daemon is None or not self._has_read_it:
             return ""
         try:
             self._daemon.restore()

@@ -591,6 +591,20 @@ def test_a_drop_in_that_was_removed_comes_back_as_it_was(tmp_path: Path) -> None
         assert ours.stat().st_mode & 0o777 == 0o640
 
 
+def test_an_sshd_that_has_not_read_the_new_file_is_left_alone(tmp_path: Path) -> None:
+    drop_ins = tmp_path / "sshd_config.d"
+    drop_ins.mkdir()
+    (drop_ins / "00-a.conf").write_text("ClientAliveInterval 5\n")
+    with Sshd(tmp_path / "sshd", f"Include {drop_ins}/*.conf\n") as sshd:
+        words = ["--server", "--config", config_of(sshd), "--confirm-within", "600"]
+        done = keepalive("set", *words)
+        assert done.returncode == 1
+        assert "00-a.conf line 1 says so first; change it there; the old file is back\n" in done.stderr
+        assert sshd.log.count("Server listening") == 1
+        assert "no change waits" in keepalive("confirm").stderr
+        assert [path.name for path in drop_ins.iterdir()] == ["00-a.conf"]
+
+
 def test_who_would_undo_it_does_so_at_once_when_it_is_to_end(sshd: Sshd) -> None:
     """As logind ends what a session has left, and systemd everything before the machine goes down."""
     config = config_of(sshd)
