@@ -202,6 +202,20 @@ class Files:
                 self._read(path, "/etc/ssh" if path == _SYSTEM_FILE else "~/.ssh")
         return frozenset(keyword for keyword in keywords if self._unsure or self._has(keyword.encode()))
 
+    def _denies(self, keyword: str) -> bool:
+        """Tell whether a line says 0 or no for a keyword, whichever host it is for."""
+        word = keyword.encode()
+        for text in self._texts.values():
+            if word in text:
+                for line in text.splitlines():
+                    words = line.translate(_BLANKS, b'"').split()
+                    # 0, 00 and 0s are times of nothing (sshd_config(5), TIME FORMATS).
+                    if words[:1] == [word] and words[1:] and not words[1].strip(b"0smhdw"):
+                        return True
+                    if words[:1] == [word] and words[1:2] in ([b"no"], [b"false"]):
+                        return True
+        return self._unsure
+
     def _has(self, word: bytes) -> bool:
         return any(word in text for text in self._texts.values())
 
@@ -258,8 +272,12 @@ class Files:
         defaults       keyword in lower case: another value
 
         ssh is asked with the defaults behind its files, where the first value of a keyword counts: what
-        does not change was set before.  A keyword that ssh does not tell of counts as set.
+        does not change was set before.  A keyword that ssh does not tell of counts as set.  Where no line
+        says 0 or no there is nothing to ask.
         """
+        defaults = {keyword: value for keyword, value in defaults.items() if self._denies(keyword)}
+        if not defaults:
+            return frozenset()
         if any(char in path for path in self.paths for char in '"\\\n'):
             return frozenset(defaults)
         # Behind what is only set once the name is canonical, or the rest is known.

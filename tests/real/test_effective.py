@@ -125,8 +125,9 @@ FILES: dict[str, tuple[dict[str, str], set[str]]] = {
     "in a file with an odd name": ({"co[n]f*g": "ServerAliveInterval 0"}, {"serveraliveinterval"}),
     "in a file whose name cannot be asked for": (
         {'co"nfig': "Host other\n ServerAliveInterval 0"},
-        set(DEFAULTS),
+        {"serveraliveinterval"},
     ),
+    "another keyword": ({"config": "ServerAliveCountMax 0"}, set()),
 }
 
 
@@ -145,29 +146,57 @@ def test_a_word_of_the_user_s_is_known_although_it_changes_nothing(name: str, tm
     configuration = parse_configuration(output)
     read = Files(line)
     named = read.naming(DEFAULTS)
-    assert named >= expected - (set(DEFAULTS) if '"' in next(iter(files)) else set())
-    if name == "nothing":
+    assert named >= expected
+    if name in ("nothing", "another keyword"):
         assert not named
-    defaults = {keyword: DEFAULTS[keyword] for keyword in named} or DEFAULTS
-    assert read.explicit(ssh, line, ENVIRONMENT, configuration, defaults) >= expected & set(defaults)
-    if '"' not in next(iter(files)):
-        assert read.explicit(ssh, line, ENVIRONMENT, configuration, DEFAULTS) == expected
+    assert read.explicit(ssh, line, ENVIRONMENT, configuration, DEFAULTS) == expected
+
+
+# What needs no second question: a line of a file.
+NO_QUESTION = [
+    "ServerAliveInterval 60",
+    "Host other\nServerAliveInterval 60",
+    "ExitOnForwardFailure yes",
+    "# ServerAliveInterval 0",
+]
+
+
+@pytest.mark.parametrize("text", NO_QUESTION)
+def test_a_word_that_ssh_tells_of_needs_no_second_question(text: str, tmp_path: Path) -> None:
+    (tmp_path / "config").write_text(text + "\n")
+    files = Files(line_of("-F", str(tmp_path / "config"), "h"))
+    files.naming(DEFAULTS)
+    # A program that does not tell leaves every word to the user.
+    assert files.explicit("/bin/false", line_of("h"), ENVIRONMENT, {}, DEFAULTS) == frozenset()
+
+
+@pytest.mark.parametrize("value", ["0", "00", "0s", '"0"', "= 0", "=0", "no"])
+def test_a_nothing_is_known_however_it_is_written(value: str, tmp_path: Path) -> None:
+    (tmp_path / "config").write_text(f"\tserveraliveINTERVAL {value}\n")
+    files = Files(line_of("-F", str(tmp_path / "config"), "h"))
+    files.naming(DEFAULTS)
+    explicit = files.explicit("/bin/false", line_of("h"), ENVIRONMENT, {}, DEFAULTS)
+    assert explicit == {"serveraliveinterval"}
 
 
 def test_the_command_line_is_a_word_too(tmp_path: Path) -> None:
     (tmp_path / "config").write_text("Host other\n ServerAliveInterval 0\n")
     line = line_of("-F", str(tmp_path / "config"), "-oServerAliveInterval=0", "h", "-N")
     configuration = parse_configuration(ask_configuration(need("ssh"), line, ENVIRONMENT).answer()[0])
-    explicit = Files(line).explicit(need("ssh"), line, ENVIRONMENT, configuration, DEFAULTS)
+    files = Files(line)
+    files.naming(DEFAULTS)
+    explicit = files.explicit(need("ssh"), line, ENVIRONMENT, configuration, DEFAULTS)
     assert explicit == {"serveraliveinterval"}
 
 
 def test_an_ssh_that_does_not_tell_leaves_the_word_to_the_user(tmp_path: Path) -> None:
-    (tmp_path / "config").write_text("")
+    (tmp_path / "config").write_text("Host other\nServerAliveInterval 0\nExitOnForwardFailure no\n")
     line = line_of("-F", str(tmp_path / "config"), "h")
     files = Files(line)
-    assert files.explicit("/bin/false", line, ENVIRONMENT, {}, DEFAULTS) == set(DEFAULTS)
-    assert files.explicit("/nonexistent", line, ENVIRONMENT, {}, DEFAULTS) == set(DEFAULTS)
+    files.naming(DEFAULTS)
+    for path in ("/bin/false", "/nonexistent"):
+        explicit = files.explicit(path, line, ENVIRONMENT, {}, DEFAULTS)
+        assert explicit == {"serveraliveinterval", "exitonforwardfailure"}
 
 
 def test_the_files_are_those_of_ssh() -> None:
