@@ -11,8 +11,21 @@ from pathlib import Path
 
 import pytest
 
-from harness import MARK, Argument, Relay, Sshd, alive, end, free_port, marked, program, run_kssh, wait_for
-from links import Kssh, background, end_background, quick, records
+from harness import (
+    MARK,
+    Argument,
+    Relay,
+    Sshd,
+    alive,
+    end,
+    free_port,
+    marked,
+    program,
+    run_kssh,
+    shell,
+    wait_for,
+)
+from links import PROMPT, Kssh, background, end_background, quick, records
 
 NULL, PIPE = subprocess.DEVNULL, subprocess.PIPE
 
@@ -129,6 +142,25 @@ def test_a_tunnel_is_not_taken_into_the_background_by_the_file(
                 assert background()
                 end_background()
         wait_for(lambda: not marked(os.environ[MARK]), what="all to be gone")
+
+
+def test_a_shell_that_is_a_master_by_the_file_comes_back_and_ends_with_its_own_status(
+    sshd: Sshd, folder: Path
+) -> None:
+    path = folder / "m"
+    extra = f"ControlMaster auto\nControlPath {path}\nControlPersist 60\n"
+    with Relay(sshd.port) as relay, shell(env=quick()) as terminal:
+        config = sshd.config_for(relay.port, extra)
+        terminal.send(f"{program()} -F {config} t; echo was=$?\r".encode())
+        terminal.expect(PROMPT)
+        wait_for(lambda: ask(sshd, path, "check").returncode == 0)
+        relay.reset()
+        terminal.expect(b"back after")
+        terminal.expect(PROMPT)
+        wait_for(lambda: ask(sshd, path, "check").returncode == 0)
+        terminal.send(b"exit 3\r")
+        terminal.expect(b"was=3\r\n")
+        assert not path.exists()
 
 
 def _said(folder: Path) -> str:
