@@ -6,6 +6,7 @@ Knows PATH, exec and what Python changes in a process that ssh must not inherit.
 from __future__ import annotations
 
 import os
+import select
 
 from .errors import KsshError, printable
 
@@ -195,10 +196,15 @@ def reset_signals() -> None:
 
 
 SIGINT = signal.SIGINT
+PATIENCE_MS = 500  # a reader that is alive takes a line in less
 
 
 def complain(text: str, name: str = "kssh") -> None:
-    """Write one line of ours to standard error, which may be closed."""
+    """Write one line of ours to standard error, which may be closed, or full and read by nobody."""
+    poll = select.poll()
+    poll.register(2, select.POLLOUT)
+    if not poll.poll(PATIENCE_MS):
+        return
     try:
         os.write(2, f"{name}: {text}\n".encode("utf-8", "backslashreplace"))
     except OSError:

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from .. import __version__, program
+from .. import __version__, files, program
 from ..errors import KsshError, Unusable, printable
 
 FAILED = 1
@@ -63,6 +63,11 @@ def main() -> int:
         status = _run()
         sys.stdout.flush()
     except OSError as error:
+        if (
+            error.errno == errno.ENOENT and not files.working_directory()
+        ):  # a relative path can mean nothing there
+            complain(f"the working directory was removed: {error.strerror}")
+            return FAILED
         if error.filename is not None or error.errno not in _UNWRITABLE:
             raise
         if not isinstance(error, BrokenPipeError):  # who read a pipe has seen enough

@@ -492,3 +492,14 @@ def test_a_relative_name_is_named_where_the_working_directory_is_gone(tmp_path: 
         assert (done.returncode, done.stderr.count(b"\n")) == (255, 1), done.stderr
         assert done.stderr.startswith(f"kssh: KSSH_{name}=./relative: expected ".encode())
     assert fake.starts == []
+
+
+@pytest.mark.parametrize(
+    "verb", [["keepalive", "show", "--user"], ["keepalive", "set", "--user"], ["doctor"]]
+)
+def test_ksshctl_names_a_working_directory_that_is_gone(tmp_path: Path, verb: list[str]) -> None:
+    into = ["sh", "-c", 'mkdir "$0" && cd "$0" && rmdir "$0" && exec "$@"', tmp_path / "gone"]
+    words = [*into, program("ksshctl"), *verb, "--config", "relative"]
+    done = subprocess.run(words, capture_output=True, timeout=30, check=False)
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert done.stderr.startswith(b"ksshctl: the working directory was removed")

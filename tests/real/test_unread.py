@@ -19,10 +19,11 @@ from links import LOSE, REFUSE, SESSION, STAY, Kssh, end_background, lines_of, r
 from pykeepssh.sink import MOST_BYTES, Sink, Syslog
 
 UP = SESSION + STAY
-# More than a pipe holds and kssh besides, in lines that the user is shown.
+# More than kssh holds for a full pipe, in fewer lines than it shows of a flood.
+LINES = 90
 FLOOD = (
-    "i=0; while [ $i -lt 3000 ]; do i=$((i + 1)); "
-    'log "Warning: $i, a line of ssh that takes room in a pipe"; done\n'
+    f"room=$(printf %2000s); i=0; while [ $i -lt {LINES} ]; do i=$((i + 1)); "
+    'log "Warning: $i, a line of ssh that takes room in a pipe $room"; done\n'
 )
 LOST = re.compile(rb"(\d+) lines were lost here: nobody read them\r?\n")
 
@@ -85,22 +86,22 @@ def test_what_was_lost_is_said_once_somebody_reads(tmp_path: Path) -> None:
         match = LOST.search(said)
         assert match
         kept = said.count(b"Warning: ")
-        assert 0 < kept < 3000
+        assert 0 < kept < LINES
         kssh.stop()
         said += empty(read)
         lost = sum(map(int, LOST.findall(said)))
-        assert said.count(b"\n") - len(LOST.findall(said)) + lost == 3000 + 2  # "is up" and "ended"
+        assert said.count(b"\n") - len(LOST.findall(said)) + lost == LINES + 2  # "is up" and "ended"
 
 
 def test_a_reader_that_is_slow_loses_nothing(tmp_path: Path) -> None:
-    fake = fake_ssh(tmp_path, f"{FLOOD.replace('3000', '1000')}{UP}")
+    fake = fake_ssh(tmp_path, f"{FLOOD.replace(str(LINES), '50')}{UP}")
     read, write = os.pipe()
     with Kssh(["-N", "host"], with_fake(fake), stderr=write) as kssh:
         os.close(write)
         said = bytearray()
         while b"tunnel is up" not in said:
-            said += os.read(read, 100)
-        assert said.count(b"Warning: ") == 1000
+            said += os.read(read, 1000)
+        assert said.count(b"Warning: ") == 50
         kssh.stop()
     os.close(read)
 
@@ -176,6 +177,11 @@ def test_f_comes_back_though_nobody_reads(tmp_path: Path) -> None:
     for start in fake.starts:
         wait_for(lambda pid=start.pid: not alive(pid) or os.kill(pid, signal.SIGTERM) is None)
     end_background()
+
+
+def test_an_error_is_not_waited_for(tmp_path: Path) -> None:
+    with full("pipe") as (_, write), Kssh(["--nonsense"], stderr=write) as kssh:
+        assert kssh.wait() == 255
 
 
 # A sink alone.

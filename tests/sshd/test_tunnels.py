@@ -186,6 +186,18 @@ def test_without_a_log_channel_a_tunnel_comes_back(sshd: Sshd, tmp_path: Path) -
         tunnel.stop()
 
 
+def test_where_no_directory_can_be_had_ssh_logs_to_a_pipe_without_a_name(sshd: Sshd, tmp_path: Path) -> None:
+    with Tunnel(sshd, env=quick(), before=sealed(tmp_path)) as tunnel:
+        tunnel.is_up()
+        first = tunnel.ssh()
+        sshd.kill_sessions()
+        wait_for(lambda: not alive(first))
+        tunnel.is_up()
+        assert "no log channel" not in tunnel.said
+        assert "tunnel is up again" in tunnel.said
+        tunnel.stop()
+
+
 # It knows when not to.
 
 
