@@ -6,6 +6,10 @@ the next character says what is meant.  Must not know what kssh does about it.
 
 from __future__ import annotations
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 LEAVE = "leave"  # "~.": ssh ends
 SUSPEND = "suspend"  # "~^Z"
 BACKGROUND = "background"  # "~&"
@@ -22,6 +26,8 @@ _MEANINGS = {ord("."): LEAVE, 0x1A: SUSPEND, ord("&"): BACKGROUND}
 _OURS = (SUSPEND, BACKGROUND)
 # Commands that send nothing on; behind them it is still the beginning of a line.
 _CONSUMED = b"\x1aBCRVv&?#"
+_INFORMATION = ord("I")  # such a command since INFORMS; sent on, with the escape character, before
+INFORMS = (10, 3)
 
 
 class Escapes:
@@ -30,9 +36,13 @@ class Escapes:
     As ssh does, it holds an escape character back until the next one tells what it means.
     """
 
-    def __init__(self, escape: int | None) -> None:
-        """Follow an escape character given as a byte value, or none at all; it stands in "character"."""
+    def __init__(self, escape: int | None, version: Callable[[], tuple[int, int] | None]) -> None:
+        """Follow an escape character given as a byte value, or none at all; it stands in "character".
+
+        version  returns that of OpenSSH, or None if it is not known; asked only where it counts
+        """
         self._escape = escape
+        self._version = version
         self.character = b"" if escape is None else bytes((escape,))
         self.reset()
 
@@ -64,7 +74,7 @@ class Escapes:
                         parts.append(bytes(held))
                         held.clear()
                     parts.append(meaning)
-                if byte in _CONSUMED:
+                if byte in _CONSUMED or (byte == _INFORMATION and self._informs()):
                     continue
             elif self._line_start and byte == self._escape:
                 self._pending = True
@@ -75,6 +85,15 @@ class Escapes:
         if held:
             parts.append(bytes(held))
         return parts
+
+    def _informs(self) -> bool:
+        """Tell whether ssh takes "~I" for itself.
+
+        Of one whose version is not known it is believed: to end once too often where the person may have
+        typed "~." is better than to log in again where they have left.
+        """
+        version = self._version()
+        return version is None or version >= INFORMS
 
 
 def parse(value: str) -> int | None:

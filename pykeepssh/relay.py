@@ -78,12 +78,13 @@ class Run:
         self,
         child: PtyChild | PlainChild,
         channel: LogChannel | None,
-        escape: int | None,
+        typed: escapes.Escapes,
         tagged: bool,
         proof: Callable[[], bool],
     ) -> None:
         """Begin with an ssh that was started.
 
+        typed   follows what is typed to it
         tagged  it tags what it logs (Messages)
         proof   tells whether it has authenticated (Evidence)
         """
@@ -93,7 +94,7 @@ class Run:
         self.evidence = Evidence(self._is_proven)
         self._proof = proof
         self._proven: bool | None = None  # what that said of the lines that are read now
-        self.escapes = escapes.Escapes(escape)
+        self.escapes = typed
         self.to_ssh = Flow(child.write)
         self.readable = True  # somebody still has the pty open
         self.piping = child.pipe is not None  # and the pipe

@@ -467,7 +467,8 @@ class Supervisor:
         def proof() -> bool:
             return forks_away or any(map(gave_up_output, self._pids_of(child)))
 
-        run = Run(child, channel, self._escape, plan.tagged, proof)
+        typed = escapes.Escapes(self._escape, self._ask_version)
+        run = Run(child, channel, typed, plan.tagged, proof)
         run.greeting = multiplexer.Greeting() if self._multiplexer else None
         self._relay.begin(run)
         if channel is None:

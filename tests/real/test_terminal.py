@@ -699,3 +699,17 @@ def test_a_stop_that_is_ignored_stops_nothing(tmp_path: Path) -> None:
         terminal.send(b"\r~\x1a")
         terminal.expect(b"[suspend ssh]")
         assert terminal.wait() == 4
+
+
+@pytest.mark.parametrize(("version", "starts"), [("9.2p1", 2), ("10.3p1", 1)])
+def test_leaving_behind_information_is_leaving_where_ssh_takes_it_so(
+    tmp_path: Path, version: str, starts: int
+) -> None:
+    read = "stty raw -echo; head -c 5 >/dev/null; stty -raw; "
+    fake = fake_ssh(tmp_path, f"{FINISH}{SESSION}{READY}[ $start = 1 ] || finish 3\n{read}{LOSE}")
+    fake.path.write_text(fake.path.read_text().replace("OpenSSH_9.2p1", f"OpenSSH_{version}"))
+    with on_terminal(fake) as terminal:
+        terminal.expect(b"ready")
+        terminal.send(b"\r~I~.")
+        assert terminal.wait() == (3 if starts == 2 else 255)
+    assert len(fake.starts) == starts

@@ -37,6 +37,34 @@ TABLE: dict[bytes, list[bytes | str]] = {
 }
 
 
+# The same by version of OpenSSH: "~I" is a command of its own since 10.3.
+INFORMATION: dict[tuple[int, int] | None, list[bytes | str]] = {
+    (7, 4): [b"~I~."],
+    (10, 2): [b"~I~."],
+    (10, 3): [b"~I~.", LEAVE],
+    (11, 0): [b"~I~.", LEAVE],
+    None: [b"~I~.", LEAVE],
+}
+
+
+def follow(escape: int | None, version: tuple[int, int] | None = (9, 2)) -> Escapes:
+    return Escapes(escape, lambda: version)
+
+
+@pytest.mark.parametrize("version", INFORMATION)
+def test_behind_information_it_is_the_beginning_of_a_line_where_ssh_knows_it(
+    version: tuple[int, int] | None,
+) -> None:
+    assert follow(TILDE, version).feed(b"~I~.") == INFORMATION[version]
+
+
+def test_the_version_is_asked_for_only_where_it_counts() -> None:
+    def version() -> tuple[int, int]:
+        raise AssertionError("asked")
+
+    assert Escapes(TILDE, version).feed(b"I~xI\r~?~.") == [b"I~xI\r~?~.", LEAVE]
+
+
 def joined(parts: Sequence[bytes | str]) -> list[bytes | str]:
     """Return the same with neighbouring bytes made one."""
     result: list[bytes | str] = []
@@ -50,19 +78,19 @@ def joined(parts: Sequence[bytes | str]) -> list[bytes | str]:
 
 @pytest.mark.parametrize("typed", TABLE, ids=repr)
 def test_what_ssh_gets_and_what_is_meant(typed: bytes) -> None:
-    assert Escapes(TILDE).feed(typed) == TABLE[typed]
-    one_by_one = Escapes(TILDE)
+    assert follow(TILDE).feed(typed) == TABLE[typed]
+    one_by_one = follow(TILDE)
     parts = [part for byte in typed for part in one_by_one.feed(bytes((byte,)))]
     assert joined(parts) == TABLE[typed]
 
 
 @pytest.mark.parametrize("typed", TABLE, ids=repr)
 def test_without_an_escape_character_all_goes_through(typed: bytes) -> None:
-    assert Escapes(None).feed(typed) == ([typed] if typed else [])
+    assert follow(None).feed(typed) == ([typed] if typed else [])
 
 
 def test_another_character_leaves_the_tilde_alone() -> None:
-    assert Escapes(1).feed(b"~.\r\x01.") == [b"~.\r\x01.", LEAVE]
+    assert follow(1).feed(b"~.\r\x01.") == [b"~.\r\x01.", LEAVE]
 
 
 # Rich in what matters.
@@ -75,14 +103,14 @@ CUTS = st.lists(st.integers(0, 60))
 @given(TYPED, CUTS)
 def test_it_does_not_matter_where_it_is_cut(typed: bytes, cuts: list[int]) -> None:
     at = [0, *sorted(min(cut, len(typed)) for cut in cuts), len(typed)]
-    follower = Escapes(TILDE)
+    follower = follow(TILDE)
     parts = [part for begin, end in zip(at, at[1:]) for part in follower.feed(typed[begin:end])]
-    assert joined(parts) == joined(Escapes(TILDE).feed(typed))
+    assert joined(parts) == joined(follow(TILDE).feed(typed))
 
 
 @given(st.lists(st.binary()))
 def test_without_the_character_in_it_nothing_changes(pieces: list[bytes]) -> None:
-    follower = Escapes(TILDE)
+    follower = follow(TILDE)
     pieces = [piece.replace(b"~", b"") for piece in pieces]
     assert [follower.feed(piece) for piece in pieces] == [[piece] if piece else [] for piece in pieces]
 
@@ -90,7 +118,7 @@ def test_without_the_character_in_it_nothing_changes(pieces: list[bytes]) -> Non
 @given(st.one_of(st.binary(), TYPED))
 def test_what_is_sent_on_and_what_is_ours_is_what_was_typed(typed: bytes) -> None:
     ours = {LEAVE: b"", SUSPEND: b"~\x1a", BACKGROUND: b"~&"}
-    follower = Escapes(TILDE)
+    follower = follow(TILDE)
     parts = follower.feed(typed)
     again = b"".join(part if isinstance(part, bytes) else ours[part] for part in parts)
     # A character held back comes with the next one.
@@ -99,7 +127,7 @@ def test_what_is_sent_on_and_what_is_ours_is_what_was_typed(typed: bytes) -> Non
 
 
 def test_what_ssh_threw_away_is_forgotten() -> None:
-    follower = Escapes(TILDE)
+    follower = follow(TILDE)
     assert follower.feed(b"ls\r~") == [b"ls\r"]
     follower.reset()
     assert follower.feed(b".") == [b"."]
