@@ -103,11 +103,40 @@ def _run(words: list[str]) -> int:
     if not plan.supervised:
         if settings.given & _FILES:
             _check_files(settings)
-        program.become(path, line.with_options(plan.first, plan.last, plan.without))
+        instead = _leave_hanging_master(plan, line, configuration, settings)
+        program.become(path, line.with_options(plan.first, plan.last, plan.without, instead))
     if plan.kind not in (STREAM, TUNNEL) and not program.can_have_pty():
         program.complain("no pseudo-terminal can be had; ssh runs alone, and will not be started again")
         program.become(path, line.with_options(plan.first, plan.last, plan.without))
     return _supervise(path, line, configuration, plan, settings, standing)
+
+
+def _leave_hanging_master(
+    plan: Plan, line: CommandLine, configuration: dict[str, list[str]] | None, settings: Settings
+) -> dict[int, str]:
+    """Keep ssh from a shared master with which it would wait for ever; return the options to change."""
+    from . import plan as planning
+
+    control_path = planning.first_value(configuration, "controlpath", "none")
+    joins = settings.restart != "never" and planning.joins_master(configuration)
+    if not joins or not os.path.exists(control_path):
+        return {}
+    from . import mastersocket  # 1 ms
+
+    found = mastersocket.pid(control_path)
+    why = "no answer" if found == mastersocket.SILENT else ""
+    if found and mastersocket.resends(found):
+        from . import connection  # 5 ms, only where there may be trouble
+
+        to_server = connection.first_of(found)
+        if to_server is not None and to_server.retransmissions() >= mastersocket.LOST:
+            why = "the server stopped answering"
+    if not why:
+        return {}
+    if planning.may_tell(plan, settings):
+        shared = f"the shared connection {printable(control_path)} is dead ({why})"
+        program.complain(f"{printable(line.destination or '')}: {shared}; going on without it")
+    return planning.leave_master(plan, line)
 
 
 def _explicit(

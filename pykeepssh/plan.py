@@ -296,6 +296,14 @@ def shares_connection(plan: Plan, line: CommandLine, effective: Mapping[str, Seq
     return path != "none"
 
 
+def joins_master(effective: Mapping[str, Sequence[str]] | None) -> bool:
+    """Tell whether ssh becomes a client of the shared master at its ControlPath, if there is one."""
+    wish = first_value(effective, "controlmaster", "no")
+    return (
+        wish in ("no", "false", "auto", "autoask") and first_value(effective, "controlpath", "none") != "none"
+    )
+
+
 def leave_master(plan: Plan, line: CommandLine) -> dict[int, str]:
     """Give ssh a connection of its own; return which of the user's options to change: index, argument.
 

@@ -461,7 +461,7 @@ class Supervisor:
             seen.cause, seen.error = UNREACHABLE, str(error)
             self._exited(Exit(STATUS), seen)
             return
-        if shared and self._kind in _ON_TERMINAL:
+        if shared and self._kind != TUNNEL:
             self._loop.arm(_MASTER, float(self._settings.connect_timeout_s), self._master_silent)
 
         def proof() -> bool:

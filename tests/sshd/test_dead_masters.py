@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from harness import Argument, Relay, Sshd, Terminal, alive, end, program, wait_for
+from harness import Argument, Relay, Sshd, Terminal, alive, end, program, run_kssh, wait_for
 from links import PROMPT, quick
 from pykeepssh import connection, mastersocket
 
@@ -104,6 +104,22 @@ def test_a_new_kssh_does_not_hang_with_a_dead_master(
             assert DEAD in terminal.output
         assert ran.read_text() == "\n"  # once
         assert alive(pid)
+
+
+def test_a_stream_does_not_hang_with_a_master_that_is_stopped(
+    sshd: Sshd, relay: Relay, tmp_path: Path
+) -> None:
+    path = tmp_path / "m"
+    words: list[Argument] = ["-F", sshd.config, "-S", path, "t", "cat; exit 3"]
+    with master(sshd, relay, path) as pid:
+        for stopped in (True, False):
+            if stopped:
+                os.kill(pid, signal.SIGSTOP)
+            done = run_kssh(words, stdin=b"bytes")
+            assert (done.returncode, done.stdout) == (3, b"bytes")
+            assert (DEAD in done.stderr) == stopped
+            os.kill(pid, signal.SIGCONT)
+            assert len(sshd.sessions()) == 1  # the second went through the master
 
 
 def test_another_master_is_used_again(sshd: Sshd, relay: Relay, tmp_path: Path) -> None:

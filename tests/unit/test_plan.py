@@ -17,6 +17,7 @@ from pykeepssh.plan import (
     add_resume,
     first_value,
     forks_away,
+    joins_master,
     keepalive_s,
     kind_of,
     knows_log_verbose,
@@ -507,6 +508,21 @@ def test_no_master_takes_a_supervised_session_into_the_background(name: str) -> 
 
 def test_without_an_answer_from_ssh_nothing_is_known_to_be_shared() -> None:
     assert not shares_connection(Plan(SHELL), line_of("h"), None)
+
+
+@pytest.mark.parametrize(
+    ("effective", "joins"),
+    [
+        (None, False),
+        ({"controlpath": ["none"]}, False),
+        ({"controlpath": ["/a"], "controlmaster": ["false"]}, True),
+        ({"controlpath": ["/a"], "controlmaster": ["auto"]}, True),
+        ({"controlpath": ["/a"], "controlmaster": ["true"]}, False),
+        ({"controlpath": ["/a"], "controlmaster": ["ask"]}, False),
+    ],
+)
+def test_who_wants_to_be_a_master_joins_none(effective: Effective | None, joins: bool) -> None:
+    assert joins_master(effective) == joins
 
 
 def test_a_master_that_is_dead_is_left_for_a_connection_of_one_s_own() -> None:
