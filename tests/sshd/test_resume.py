@@ -125,13 +125,15 @@ def test_any_login_shell_is_found_again(tmp_path: Path, login_shell: str, tool: 
         (far.home / ".zshrc").touch()  # or zsh asks which one is wanted
         name = terminal.expect(NAME)[1]
         is_a_shell(terminal)
-        type_line(terminal, "clear; echo cat' runs'; cat")
-        terminal.expect(b"cat runs")
+        type_line(terminal, "clear; echo sed' runs'; sed s/same/very-same/")
+        terminal.expect(b"sed runs")
         far.lose()
         terminal.expect(b"kssh: t: back")
-        terminal.expect(b"cat runs")
-        type_line(terminal, "still in cat")
-        terminal.expect(b"still in cat\r\nstill in cat")
+        terminal.expect(b"sed runs")
+        type_line(terminal, "the same")
+        terminal.expect(b"the very-same")
+        if tool == "tmux":
+            wait_for(lambda: len(far.tmux("list-clients").splitlines()) == 1, what="the old client to go")
         terminal.send(b"\x04")
         type_line(terminal, "exit")
         terminal.expect(LOCAL)
