@@ -6,7 +6,8 @@ a tag in front of every message, with ssh's process id, which the server does no
 carries none is the rest of the message before it, and a line with another id is an attack.
 Knows the form of a tag.  Must not know what a message means.
 
-Source: log.c, sshlogv(): "%.48s:%.48s():%d (bin=%s, pid=%ld)" in 127 bytes; "bin=" is newer than 9.2.
+Source: log.c, sshlogv(): "%.48s:%.48s():%d (bin=%s, pid=%ld)" in 127 bytes, up to 8.6 without what stands
+in brackets, "bin=" newer than 9.9.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ from typing import NamedTuple
 
 _LONGEST = 4096  # ssh writes 1024 bytes at most
 
-_TAG = re.compile(r"(debug\d: )?[\w.-]+\.c:(\w+)\(\):\d+ \((?:bin=(.*?), )?pid=(\d+)\): (.*)", re.DOTALL)
+_TAG = re.compile(
+    r"(debug\d: )?[\w.-]+\.c:(\w+)\(\):\d+(?: \((?:bin=(.*?), )?pid=(\d+)\)| \(bin=[^:]*)?: (.*)", re.DOTALL
+)
 # A program whose name is this long has its process id cut off behind the longest names of functions.
 _LONGEST_BIN = 48
-_CUT_TAG = re.compile(r"(?:debug\d: )?[\w.-]+\.c:\w+\(\):\d+ \(bin=")
 # What the functions say that are not tagged, at a level that everybody sees.
 _NEVER_TAGGED = re.compile(
     r"(?:Bad packet length \d+|Corrupted MAC on input|padding error: need \d+ block \d+ mod \d+"
@@ -108,7 +110,7 @@ class Messages:
     def _first(self, line: str, tag: re.Match[str] | None) -> Message:
         """Take a line that ssh wrote before it had read all of its configuration, or the first tag."""
         text = line if tag is None else (tag[1] or "") + tag[5]
-        if self._tagged and (len(tag[3] or "") > _LONGEST_BIN if tag else _CUT_TAG.match(line)):
+        if tag is not None and (tag[4] is None or len(tag[3] or "") > _LONGEST_BIN):
             self._tagged = False
         if tag is None or not self._tagged:
             return Message(text, certain=self._tagged)
@@ -116,7 +118,7 @@ class Messages:
         return _tagged_message(tag)
 
     def _next(self, line: str, tag: re.Match[str] | None) -> Message | None:
-        if tag is None:
+        if tag is None or tag[4] is None:
             return Message(line, is_ssh=False) if _NEVER_TAGGED.match(line) else None
         if tag[4] == self._pid:
             return _tagged_message(tag)

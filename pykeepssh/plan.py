@@ -23,7 +23,7 @@ QUIET_LEVELS = ("QUIET", "FATAL", "ERROR")
 ALONE = "ControlPath=none"  # a connection of its own
 _DEBUG_LEVELS = ("DEBUG1", "DEBUG2", "DEBUG3")
 _OTHER_NAMES = {"SILENT": "QUIET", "DEBUG": "DEBUG1"}  # log.c; "ssh -G" prints these
-# Every message that kssh has to know, with ssh's process id, at any LogLevel (LogVerbose, OpenSSH 8.5; what
+# Every message that kssh has to know, with ssh's process id, at any LogLevel (LogVerbose, OpenSSH 8.7; what
 # the tags are for: messages.py).  Left out are functions that write one for each packet, window or keepalive:
 # those would wake kssh up on a quiet link and slow a fast one down.  In ssh_local_cmd ssh's child speaks.
 TAG_ALL = (
@@ -319,34 +319,42 @@ def forks_away(plan: Plan, effective: Mapping[str, Sequence[str]] | None, shared
     return shared and persists and "ControlPersist=no" not in plan.first
 
 
-def knows_log_verbose(effective: Mapping[str, Sequence[str]]) -> bool:
-    """Tell whether the ssh of a configuration knows LogVerbose: another keyword got its name with it."""
-    return "pubkeyacceptedalgorithms" in effective
+# What LogVerbose puts in front of a message: nothing (before 8.5, or the user has a use of their own for it),
+# the function's name, or ssh's process id too (8.7).
+NO_TAGS, NAMES, IDS = range(3)
 
 
-def add_log_channel(plan: Plan, log_path: str, shared: bool, may_tag: bool, quiet_letter: bool) -> None:
+def tags_of(effective: Mapping[str, Sequence[str]]) -> int:
+    """Return NO_TAGS, NAMES or IDS for the ssh of a configuration: which keywords it knows tells its age."""
+    if first_value(effective, "logverbose", "not known") not in ("", "none"):
+        return NO_TAGS
+    return IDS if "forkafterauthentication" in effective else NAMES
+
+
+def add_log_channel(plan: Plan, log_path: str, shared: bool, tags: int, quiet_letter: bool) -> None:
     """Add what makes ssh write its log to log_path at a level that tells what happened.
 
     shared        the connection may be shared: only mux.c's DEBUG2 says how a master's client ended
-    may_tag       ssh knows LogVerbose, and the user has no use of their own for it
+    tags          NO_TAGS, NAMES or IDS
     quiet_letter  the user gave -q, over which no LogLevel wins
 
     ssh takes its level as a whole, and below INFO it also withholds the server's banner and
     "Connection to HOST closed.": with LogVerbose the level stays.  A user who reads along (-v) has the
     lines as ssh writes them, which no tag tells in full.
     """
-    debugs = plan.user_level in _DEBUG_LEVELS
-    if may_tag and not debugs:
+    debugs, quiet = plan.user_level in _DEBUG_LEVELS, plan.user_level in QUIET_LEVELS
+    if not debugs and (tags == IDS or (tags == NAMES and quiet)):
         plan.add("LogVerbose", TAG_ALL)
-        plan.tagged = True
-    elif quiet_letter and plan.user_level in QUIET_LEVELS:
+        plan.tagged = tags == IDS
+    elif quiet_letter and quiet:
         return
-    elif not debugs:  # over the user's -v no LogLevel wins
-        plan.first.append("LogLevel=DEBUG2" if shared else "LogLevel=DEBUG1")
-    elif shared and may_tag and plan.user_level == "DEBUG1":
-        # All of DEBUG2 would be a line for every 100 kB of every client: a master whose kssh is
-        # suspended would soon stand still for its full log.
-        plan.add("LogVerbose", "mux.c:*")
+    else:
+        if not debugs:  # over the user's -v no LogLevel wins
+            plan.first.append("LogLevel=DEBUG2" if shared and tags == NO_TAGS else "LogLevel=DEBUG1")
+        if shared and tags != NO_TAGS and plan.user_level in ("INFO", "VERBOSE", "DEBUG1"):
+            # All of DEBUG2 would be a line for every 100 kB of every client: a master whose kssh is
+            # suspended would soon stand still for its full log.
+            plan.add("LogVerbose", "mux.c:*")
     plan.without += "y"
     plan.last += ["-E", log_path]
     plan.log = True

@@ -150,7 +150,7 @@ class Supervisor:
         fixed = bool(settings.name) or configuration is None or identity.stands_once(forwards)
         self._once = plan.kind == TUNNEL and fixed
         self._remote_forwards = identity.remote_forwards(line, configuration)
-        self._may_tag = self._tags_are_free()
+        self._tags = self._tags_of()
         shares = planning.shares_connection(plan, line, configuration)
         device = plan.kind == TUNNEL and identity.wants_device(line, configuration)
         self._control_path = planning.first_value(configuration, "controlpath", "none") if shares else "none"
@@ -439,8 +439,8 @@ class Supervisor:
         shared = planning.shares_connection(plan, self._line, self._configuration)
         forks_away = planning.forks_away(plan, self._configuration, shared)
         if channel is not None:
-            may_tag = self._may_tag and not forks_away
-            planning.add_log_channel(plan, channel.path, shared, may_tag, bool(self._line.count("q")))
+            tags = planning.NAMES if forks_away and self._tags == planning.IDS else self._tags
+            planning.add_log_channel(plan, channel.path, shared, tags, bool(self._line.count("q")))
             if not plan.log:
                 channel.close()
                 channel = None
@@ -498,15 +498,14 @@ class Supervisor:
         utf8 = multiplexer.is_utf8(program.environment_for(self._path, os.environb), iutf8)
         return multiplexer.command(self._multiplexer, self._session_name, utf8, self._resumed)
 
-    def _tags_are_free(self) -> bool:
-        """Tell whether ssh knows LogVerbose and the user has no use of their own for it."""
+    def _tags_of(self) -> int:
+        """Return how ssh can be made to tag its messages (plan.NO_TAGS, NAMES or IDS)."""
         if self._line.has_keyword("LogVerbose"):
-            return False
+            return planning.NO_TAGS
         if self._configuration:
-            user_value = planning.first_value(self._configuration, "logverbose", "none")
-            return user_value == "none" and planning.knows_log_verbose(self._configuration)
+            return planning.tags_of(self._configuration)
         version = self._ask_version()
-        return version is not None and version >= (8, 5)
+        return planning.IDS if version is not None and version >= (8, 7) else planning.NO_TAGS
 
     def _ask_version(self) -> tuple[int, int] | None:
         return effective.ask_version(self._path, program.environment_for(self._path, os.environb))

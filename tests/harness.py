@@ -537,7 +537,7 @@ CONFIGURATION = {
     "stdinnull": "no",
     "escapechar": "~",
     "loglevel": "INFO",
-    "pubkeyacceptedalgorithms": "ssh-ed25519",  # it is no older than 8.5
+    "logverbose": "none",
 }
 
 

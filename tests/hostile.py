@@ -147,8 +147,7 @@ def old_ssh(tmp_path: Path) -> Path:
         f"ssh={shutil.which('ssh')}\n"
         'case "$1" in\n'
         "-V) echo OpenSSH_7.4p1 >&2; exit 0 ;;\n"
-        "-G) $ssh \"$@\" | sed '/^logverbose/d; s/^pubkeyacceptedalgorithms/pubkeyacceptedkeytypes/'\n"
-        "    exit ;;\n"
+        '-G) $ssh "$@" | sed /^logverbose/d; exit ;;\n'
         "esac\n"
         'exec $ssh "$@"\n'
     )

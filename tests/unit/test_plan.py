@@ -9,6 +9,9 @@ import pytest
 from pykeepssh.kinds import ATTACH, COMMAND, QUERY, SHELL, STREAM, TUNNEL
 from pykeepssh.plan import (
     DEFAULTS,
+    IDS,
+    NAMES,
+    NO_TAGS,
     TAG_ALL,
     Plan,
     Standing,
@@ -20,11 +23,11 @@ from pykeepssh.plan import (
     joins_master,
     keepalive_s,
     kind_of,
-    knows_log_verbose,
     leave_master,
     make,
     may_tell,
     shares_connection,
+    tags_of,
 )
 from pykeepssh.settings import Settings
 from pykeepssh.sshargs import CommandLine, parse
@@ -564,37 +567,40 @@ def test_a_stream_that_is_not_supervised_goes_there_by_itself() -> None:
 FORCED = ["-o", "LogVerbose=" + TAG_ALL]
 MUX = ["-o", "LogVerbose=mux.c:*"]
 
-# words, LogLevel of the file, shared, LogVerbose may be used: first, last before -E, is there a log
-LOGS: dict[str, tuple[str, str, bool, bool, list[str], list[str], bool]] = {
-    "INFO": ("h", "INFO", False, True, [], FORCED, True),
-    "INFO, shared": ("h", "INFO", True, True, [], FORCED, True),
-    "INFO, old": ("h", "INFO", False, False, ["LogLevel=DEBUG1"], [], True),
-    "INFO, shared, old": ("h", "INFO", True, False, ["LogLevel=DEBUG2"], [], True),
-    "VERBOSE": ("h", "VERBOSE", False, True, [], FORCED, True),
-    "-v": ("-v h", "DEBUG1", False, True, [], [], True),
-    "-v, shared": ("-v h", "DEBUG1", True, True, [], MUX, True),
-    "-v, shared, old": ("-v h", "DEBUG1", True, False, [], [], True),
-    "DEBUG1 by file, shared": ("h", "DEBUG1", True, True, [], MUX, True),
-    "DEBUG2": ("h", "DEBUG2", True, True, [], [], True),
-    "DEBUG3": ("h", "DEBUG3", True, True, [], [], True),
-    "-q": ("-q h", "INFO", False, True, [], FORCED, True),
-    "-q, old": ("-q h", "INFO", False, False, [], [], False),
-    "QUIET by file": ("h", "SILENT", False, True, [], FORCED, True),
-    "ERROR": ("h", "ERROR", True, True, [], FORCED, True),
-    "FATAL": ("h", "FATAL", False, True, [], FORCED, True),
-    "ERROR, old": ("h", "ERROR", False, False, ["LogLevel=DEBUG1"], [], True),
-    "ERROR, old, shared": ("h", "ERROR", True, False, ["LogLevel=DEBUG2"], [], True),
+# words, LogLevel of the file, shared, tags: first, last before -E, is there a log
+LOGS: dict[str, tuple[str, str, bool, int, list[str], list[str], bool]] = {
+    "INFO": ("h", "INFO", False, IDS, [], FORCED, True),
+    "INFO, shared": ("h", "INFO", True, IDS, [], FORCED, True),
+    "INFO, 8.6": ("h", "INFO", False, NAMES, ["LogLevel=DEBUG1"], [], True),
+    "INFO, shared, 8.6": ("h", "INFO", True, NAMES, ["LogLevel=DEBUG1"], MUX, True),
+    "INFO, old": ("h", "INFO", False, NO_TAGS, ["LogLevel=DEBUG1"], [], True),
+    "INFO, shared, old": ("h", "INFO", True, NO_TAGS, ["LogLevel=DEBUG2"], [], True),
+    "VERBOSE": ("h", "VERBOSE", False, IDS, [], FORCED, True),
+    "-v": ("-v h", "DEBUG1", False, IDS, [], [], True),
+    "-v, shared": ("-v h", "DEBUG1", True, IDS, [], MUX, True),
+    "-v, shared, old": ("-v h", "DEBUG1", True, NO_TAGS, [], [], True),
+    "DEBUG1 by file, shared": ("h", "DEBUG1", True, IDS, [], MUX, True),
+    "DEBUG2": ("h", "DEBUG2", True, IDS, [], [], True),
+    "DEBUG3": ("h", "DEBUG3", True, IDS, [], [], True),
+    "-q": ("-q h", "INFO", False, IDS, [], FORCED, True),
+    "-q, 8.6": ("-q h", "INFO", False, NAMES, [], FORCED, True),
+    "-q, old": ("-q h", "INFO", False, NO_TAGS, [], [], False),
+    "QUIET by file": ("h", "SILENT", False, IDS, [], FORCED, True),
+    "ERROR": ("h", "ERROR", True, IDS, [], FORCED, True),
+    "FATAL": ("h", "FATAL", False, IDS, [], FORCED, True),
+    "ERROR, old": ("h", "ERROR", False, NO_TAGS, ["LogLevel=DEBUG1"], [], True),
+    "ERROR, old, shared": ("h", "ERROR", True, NO_TAGS, ["LogLevel=DEBUG2"], [], True),
 }
 
 
 @pytest.mark.parametrize("name", LOGS)
 def test_ssh_is_made_to_tell(name: str) -> None:
-    words, level, shared, may_tag, first, last, log = LOGS[name]
+    words, level, shared, tags, first, last, log = LOGS[name]
     plan = plan_of(words, loglevel=level)
     before = list(plan.last)
-    add_log_channel(plan, "/fifo", shared, may_tag, "-q" in words)
+    add_log_channel(plan, "/fifo", shared, tags, "-q" in words)
     assert plan.log == log
-    assert plan.tagged == (last is FORCED)
+    assert plan.tagged == (last is FORCED and tags == IDS)
     assert plan.first == first
     assert plan.last == before + last + (["-E", "/fifo"] if log else [])
     assert plan.without == ("y" if log else "")
@@ -618,10 +624,16 @@ def test_an_ssh_that_persists_is_another_process(
 
 
 @pytest.mark.parametrize(
-    ("keyword", "knows"), [("pubkeyacceptedalgorithms", True), ("pubkeyacceptedkeytypes", False)]
+    ("effective", "expected"),
+    [
+        ({"logverbose": ["none"], "forkafterauthentication": ["no"]}, IDS),
+        ({"logverbose": [""]}, NAMES),  # 8.5 and 8.6
+        ({"logverbose": ["kex.c:*"], "forkafterauthentication": ["no"]}, NO_TAGS),
+        ({"loglevel": ["INFO"]}, NO_TAGS),  # 8.4
+    ],
 )
-def test_the_configuration_tells_what_ssh_knows(keyword: str, knows: bool) -> None:
-    assert knows_log_verbose({keyword: ["ssh-ed25519"]}) == knows
+def test_the_configuration_tells_how_ssh_tags(effective: dict[str, list[str]], expected: int) -> None:
+    assert tags_of(effective) == expected
 
 
 LEVELS = {
