@@ -67,8 +67,8 @@ _GATHER_S = 0.0002
 # How many lines of ssh's are shown at once, and how many a second after that: a server can have it say more
 # than anybody reads.  ssh says 5 lines as a rule, 300 with -vvv, and one for each connection through a
 # forward that cannot be made.
-_LINES_AT_ONCE, _LINES_PER_S = 100, 10
-_DEBUG_LINES_AT_ONCE, _DEBUG_LINES_PER_S = 4000, 400
+_LINES_AT_ONCE = 4000
+_LINES_PER_S, _DEBUG_LINES_PER_S = 10, 400
 
 
 class Run:
@@ -211,10 +211,7 @@ class Relay:
         self._host = host
         self._log = log
         self._level = level
-        debugs = level >= DEBUG1
-        self._allowance = Allowance(
-            _DEBUG_LINES_AT_ONCE if debugs else _LINES_AT_ONCE, _DEBUG_LINES_PER_S if debugs else _LINES_PER_S
-        )
+        self._allowance = Allowance(_LINES_AT_ONCE, _DEBUG_LINES_PER_S if level >= DEBUG1 else _LINES_PER_S)
         self._heard = heard
         self._asked = asked
 

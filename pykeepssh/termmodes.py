@@ -473,11 +473,13 @@ class Tracker:
         elif number == b"9" and values[:1] == [b"4"]:
             self._note(self._others, b"9", values[1:2] not in ([], [b"0"]), OSC + b"9;4;0" + ST)
         elif number == b"4":
-            for colour, value in zip(values[::2], values[1::2]):
-                if value != b"?" and colour.isdigit() and int(colour) < _PALETTE:
-                    self._others[b"4;%d" % int(colour)] = OSC + b"104;%d" % int(colour) + ST
+            for colour, value in zip(map(_colour, values[::2]), values[1::2]):
+                if value != b"?" and colour < _PALETTE:
+                    self._others[b"4;%d" % colour] = OSC + b"104;%d" % colour + ST
         elif number == b"104":
-            for key in [b"4;%d" % int(colour) for colour in values if colour.isdigit()] or list(self._others):
+            for key in [b"4;%d" % _colour(value) for value in values if value.isdigit()] or list(
+                self._others
+            ):
                 if key.startswith(b"4;"):
                     self._others.pop(key, None)
         elif number.isdigit() and len(number) <= 3:
@@ -613,6 +615,11 @@ _STYLED = {b"7", b"8", b"c", b"n", b"o", b"[s", b"[u", b"[!p"}
 def _numbers(values: bytes) -> tuple[int, ...]:
     """Return the parameters of a control sequence, 0 for those left out: at least one."""
     return tuple(int(value) if value.isdigit() else 0 for value in values.split(b";"))
+
+
+def _colour(digits: bytes) -> int:
+    """Return the number of a palette's colour, or one beyond them all: int() does not take every length."""
+    return int(digits) if digits.isdigit() and len(digits) <= 9 else _PALETTE
 
 
 def _switch(modes: set[int], mode: int, on: bool) -> None:

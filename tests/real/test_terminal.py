@@ -635,10 +635,11 @@ def test_the_reason_for_an_end_while_it_waits_is_said(tmp_path: Path) -> None:
 
 
 def test_several_lines_of_one_message_begin_at_the_margin(tmp_path: Path) -> None:
-    fake = fake_ssh(tmp_path, f"log 'the key is\nSHA256:xyz.'\n{REFUSE}")
+    words = "The fingerprint for the ED25519 key sent by the remote host is"
+    fake = fake_ssh(tmp_path, f"log '{words}\nSHA256:xyz.'\n{REFUSE}")
     with on_terminal(fake) as terminal:
         assert terminal.wait() == 255
-        assert b"the key is\r\nSHA256:xyz.\r\n" in terminal.output
+        assert b"host is\r\nSHA256:xyz.\r\n" in terminal.output
 
 
 def test_another_writer_on_ssh_s_terminal_does_not_hold_kssh_up(tmp_path: Path) -> None:

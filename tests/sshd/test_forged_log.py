@@ -140,4 +140,4 @@ def test_a_flood_costs_neither_memory_nor_an_endless_log(flood: str, ssh: dict[s
         wait_for(lambda: kssh.cpu_times().user > 2.0, what="a flood")
         assert kssh.memory_full_info().uss < before + 4_000_000
         tunnel.stop()
-        assert len(tunnel.said) < 100_000
+        assert len(tunnel.said) < 500_000

@@ -402,3 +402,11 @@ FROM_TERMINAL = {
 @pytest.mark.parametrize("data", FROM_TERMINAL)
 def test_what_a_terminal_sends_by_itself_is_not_typed(data: bytes) -> None:
     assert is_report(data) == FROM_TERMINAL[data]
+
+
+@pytest.mark.parametrize("number", [b"9" * 10, b"9" * 5000])
+def test_a_colour_of_any_number_is_none(number: bytes) -> None:
+    tracker = Tracker()
+    tracker.feed(b"\x1b]4;" + number + b";red\x07")
+    tracker.feed(b"\x1b]104;" + number + b"\x07")
+    assert tracker.undo() == b""
