@@ -223,6 +223,13 @@ class Evidence:
                     self.may_have_begun = True
                 return
 
+    @staticmethod
+    def tells(line: str) -> bool:
+        """Tell whether there is a fact in a message, if ssh wrote it."""
+        level, text = level_and_text(line)
+        rows = (*_DEBUGGING, *_LATE_DEBUGGING) if level >= DEBUG1 else (*_PLAIN, *_LATE_PLAIN)
+        return any(pattern.match(text) for pattern, _ in rows)
+
     def _is_authenticated(self) -> bool:
         if not self._authenticated and self._proof():
             self._authenticated = True

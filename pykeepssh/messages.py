@@ -3,7 +3,8 @@
 ssh writes a message with the line ends that a server put into it (log.c), so that the rest of it looks
 like lines of ssh's own, and a server can do that before its host key is checked.  LogVerbose puts
 a tag in front of every message, with ssh's process id, which the server does not know: what
-carries none is the rest of the message before it, and a line with another id is an attack.
+carries none is the rest of the message before it.  Another id is that of a child, before it is another
+program, or a server's guess.
 Knows the form of a tag.  Must not know what a message means.
 
 Source: log.c, sshlogv(): "%.48s:%.48s():%d (bin=%s, pid=%ld)" in 127 bytes, up to 8.6 without what stands
@@ -38,21 +39,6 @@ _NAMED = re.compile(
 )
 # Here the server's text is the message, from its first letter on.
 _SERVERS_WORDS = frozenset(("input_userauth_info_req", "input_userauth_passwd_changereq"))
-# Here a child of ssh speaks, with an id of its own, before it is another program.
-_CHILDREN = frozenset(
-    (
-        "execute_in_shell",
-        "notify_start",
-        "pkcs11_start_helper",
-        "pkcs11_start_helper_methods",
-        "ssh_askpass",
-        "ssh_keysign",
-        "ssh_proxy_connect",
-        "ssh_proxy_fdpass_connect",
-        "start_helper",
-        "subprocess",
-    )
-)
 # Messages of ssh's own that have several lines, with nothing of a server's in them.
 _OF_SEVERAL_LINES = re.compile(
     r"Warning: the \S+ host key for |WARNING: \S+ key found for host |Host key fingerprint is"
@@ -65,24 +51,22 @@ class Message(NamedTuple):
     """One message of ssh's.
 
     text     as ssh writes it without LogVerbose, with its "debugN: "; line ends in it are a server's
-    is_ssh   ssh has said it; if not, the words are a server's, or those of a child of ssh
+    is_ssh   ssh has said it; if not, the words are a server's, or those of another process
     certain  that is known; if not, it may be the rest of what a server wrote
+    other    it carries the id of another process
     """
 
     text: str
     is_ssh: bool = True
     certain: bool = True
+    other: bool = False
 
 
 class Messages:
-    """The log of one run of ssh.
-
-    forged  a line pretends to be ssh's and is not
-    """
+    """The log of one run of ssh."""
 
     def __init__(self, tagged: bool) -> None:
         """Begin a log; tagged tells that ssh tags all of them (plan.TAG_ALL)."""
-        self.forged = False
         self._tagged = tagged
         self._pid = ""  # as the first tag says it: that stands there before ssh has connected
         self._begun: Message | None = None
@@ -120,12 +104,8 @@ class Messages:
     def _next(self, line: str, tag: re.Match[str] | None) -> Message | None:
         if tag is None or tag[4] is None:
             return Message(line, is_ssh=False) if _NEVER_TAGGED.match(line) else None
-        if tag[4] == self._pid:
-            return _tagged_message(tag)
-        if tag[2] in _CHILDREN:
-            return _tagged_message(tag)._replace(is_ssh=False)
-        self.forged = True
-        return None
+        message = _tagged_message(tag)
+        return message if tag[4] == self._pid else message._replace(is_ssh=False, other=True)
 
     def _go_on(self, line: str) -> None:
         begun = self._begun or Message("", is_ssh=False)

@@ -124,9 +124,7 @@ class Run:
     def hear(self, lines: list[bytes], more: bool) -> list[Message]:
         """Return the messages in lines of the log."""
         self._proven = None  # ssh has done by now what it wrote of
-        messages = self.messages.take(map(os.fsdecode, lines), more)
-        self.evidence.forged = self.messages.forged
-        return messages
+        return self.messages.take(map(os.fsdecode, lines), more)
 
     @property
     def asks(self) -> bool:
@@ -530,6 +528,8 @@ class Relay:
     def _take_message(self, run: Run, message: Message) -> None:
         if message.is_ssh:
             run.evidence.feed(message.text, message.certain)
+        elif message.other and run.evidence.tells(message.text):
+            run.evidence.forged = True  # a child of ssh's knows nothing of a connection
         if run.asks and run.evidence.address is not None:
             run.prompted = False  # ssh, which is not waiting for a jump host's, goes on: it has not asked
         level, _ = level_and_text(message.text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import termios
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 
 from harness import Sshd, Terminal, program, run_kssh, wait_for
 from hostile import VERSION, Hostile, Injector, debug, disconnect, injections, old_ssh
-from links import Kssh, background, lines_of
+from links import Kssh, background, lines_of, records
 
 SESSION = b"debug1: Entering interactive session."
 LIES = dict(injections(SESSION))
@@ -141,3 +142,62 @@ def test_a_flood_costs_neither_memory_nor_an_endless_log(flood: str, ssh: dict[s
         assert kssh.memory_full_info().uss < before + 4_000_000
         tunnel.stop()
         assert len(tunnel.said) < 500_000
+
+
+CHILDREN: dict[str, list[str]] = {
+    "LocalCommand": ["-o", "PermitLocalCommand=yes", "-o", "LocalCommand=/bin/echo here"],
+    "LocalCommand that cannot be run": ["-o", "PermitLocalCommand=yes", "-o", "LocalCommand=/nonexistent"],
+    "KnownHostsCommand": ["-o", "KnownHostsCommand=/bin/true"],
+    "ProxyCommand": ["-o", "ProxyCommand=ssh -F {config} -W 127.0.0.1:%p t"],
+}
+
+
+@pytest.mark.parametrize("name", CHILDREN)
+def test_what_ssh_starts_is_no_forger(name: str, sshd: Sshd, ssh: dict[str, str]) -> None:
+    options = [option.format(config=sshd.config) for option in CHILDREN[name]]
+    with Kssh(["-F", sshd.config, *options, "-N", "t"], ssh) as tunnel:
+        wait_for(lambda: [one for one in records() if one["state"] == "UP"], what=f"up; {tunnel.said}")
+        tunnel.stop()
+        assert "FORGED" not in tunnel.said
+
+
+def test_an_askpass_that_is_not_there_is_no_forger(sshd: Sshd) -> None:
+    nobody = ["-o", "UserKnownHostsFile=/dev/null", "-o", "StrictHostKeyChecking=ask"]
+    env = {"SSH_ASKPASS": "/nonexistent", "SSH_ASKPASS_REQUIRE": "force"}
+    done = run_kssh(["-F", sshd.config, *nobody, "-N", "t"], env)
+    assert done.returncode == 255
+    assert b"FORGED" not in done.stderr
+    assert b"ssh_askpass: exec(/nonexistent): No such file or directory" in done.stderr
+
+
+def test_a_banner_is_no_line_of_ours(sshd: Sshd, ssh: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "banner").write_bytes(b"Welcome\n" + LINE + b"\n")
+    sshd.restart(f"Banner {tmp_path}/banner")
+    with Kssh(["-F", sshd.config, "-N", "t"], ssh) as tunnel:
+        tunnel.says("Welcome")
+        tunnel.says(f"ssh: {LINE.decode()}")
+        tunnel.stop()
+        assert not re.search(r"(?m)^kssh\[1\]", tunnel.said)
+
+
+@pytest.mark.parametrize("way", ["debug", "disconnect"])
+def test_who_reads_along_is_not_deceived(way: str, tmp_path: Path) -> None:
+    path, told = hook(tmp_path)
+    env = {"KSSH_HOOK": str(path), "KSSH_FIRST_START": "fail"}
+    said = dict(injections(SESSION + b"\r\n" + LINE))[way]
+    with Hostile(said) as server:
+        done = run_kssh([*to(server.port), "-v", "-f", "-N", "t"], env)
+    assert done.returncode == 255
+    assert SESSION in done.stderr, "as ssh writes it"
+    assert not re.search(rb"(?m)^kssh\[1\]", done.stderr), done.stderr
+    wait_for(lambda: lines_of(told), what="the hook")
+    assert lines_of(told) == ["gave-up"]
+
+
+def test_lines_are_shown_as_ssh_writes_them(sshd: Sshd, other_key: list[str]) -> None:
+    """Whatever is put in front of them for kssh."""
+    words = ["-F", sshd.config, *other_key, "-o", "CheckHostIP=no", "-N", "t"]
+    done = run_kssh(words)
+    plain = subprocess.run(["ssh", *words], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False)
+    assert len(plain.stderr) > 500, "the warning of a changed key"
+    assert done.stderr.startswith(plain.stderr)

@@ -982,6 +982,21 @@ def test_a_proxy_that_is_told_of_later_changes_nothing() -> None:
     assert facts(seen_in([*CONNECTION, "debug1: Executing proxy command: x"])) == facts(seen_in(CONNECTION))
 
 
+@pytest.mark.parametrize(
+    ("line", "fact"),
+    [
+        ("debug1: Entering interactive session.", True),
+        ("debug1: Connection established.", True),
+        ("Authenticated to h ([1.2.3.4]:22).", True),
+        ("Host key verification failed.", True),
+        ("debug3: sigaction(Killed): Invalid argument", False),
+        ("ssh_askpass: exec(/none): No such file or directory", False),
+    ],
+)
+def test_a_fact_is_known_as_one(line: str, fact: bool) -> None:
+    assert Evidence.tells(line) == fact
+
+
 def test_no_list_grows_without_end() -> None:
     refused = f"Warning: remote port forwarding failed for listen path {'x' * 900}"
     allocated = f"Allocated port 1 for remote forward to {'x' * 900}:1"

@@ -37,7 +37,6 @@ def test_what_a_server_wrote_stays_within_its_message() -> None:
         f"debug1: Remote: x\r\n{LIE}\r\nkssh[1]: x\r\n{without_id}",
         "debug1: Connecting to h [1.2.3.4] port 22.",
     ]
-    assert not log.forged
 
 
 def test_a_message_that_is_not_whole_is_waited_for() -> None:
@@ -51,20 +50,12 @@ def test_the_rest_of_a_message_that_was_taken_for_whole_is_nobodys() -> None:
     assert log.take([LIE]) == [Message(f"\r\n{LIE}", is_ssh=False)]
 
 
-def test_a_line_with_another_process_id_is_forged() -> None:
-    log = begun()
-    taken = log.take(
-        [REMOTE, "debug1: clientloop.c:client_loop():1290 (pid=78): Entering interactive session."]
-    )
-    assert len(taken) == 1
-    assert log.forged
-
-
-def test_a_child_of_ssh_has_an_id_of_its_own_and_knows_nothing() -> None:
-    log = begun()
+def test_what_another_process_wrote_or_is_said_to_have_written_is_not_ssh() -> None:
     line = "readpass.c:ssh_askpass():80 (pid=78): exec(/none): No such file or directory"
-    assert log.take([line]) == [Message("ssh_askpass: exec(/none): No such file or directory", is_ssh=False)]
-    assert not log.forged
+    assert begun().take([REMOTE, line]) == [
+        Message("debug1: Remote: x"),
+        Message("ssh_askpass: exec(/none): No such file or directory", is_ssh=False, other=True),
+    ]
 
 
 @pytest.mark.parametrize("function", ["input_userauth_info_req", "input_userauth_passwd_changereq"])
