@@ -23,6 +23,7 @@ import psutil
 
 from .. import files, statefile
 from ..errors import KsshError, printable
+from ..sink import Syslog
 from . import state
 
 _RECORD = "keepalive-unconfirmed.json"
@@ -44,6 +45,13 @@ def _path(name: str) -> str:
     if folder is None:
         raise KsshError(why or "there is no state directory")
     return os.path.join(folder, name)
+
+
+def _say(priority: int, text: str) -> None:
+    """Write a line to syslog, which must not hold the undo up."""
+    log = Syslog("ksshctl", syslog.LOG_USER)
+    log.write(priority, text)
+    log.close()
 
 
 def connection() -> str:
@@ -129,7 +137,7 @@ class Watcher:
             if self._claim():
                 self._undo(take_back)
         except BaseException as error:  # noqa: BLE001 - a fork must not go on as its parent
-            syslog.syslog(syslog.LOG_ERR, f"ksshctl: keepalive could not be undone: {error}")
+            _say(syslog.LOG_ERR, f"keepalive could not be undone: {error}")
         finally:
             os._exit(0)
 
@@ -163,8 +171,8 @@ class Watcher:
                 why = printable(str(error)) or type(error).__name__
             if why != said:
                 said = why
-                text = f"ksshctl: {what} is not undone yet: {why}; trying again"
-                syslog.syslog(syslog.LOG_ERR, text)
+                text = f"{what} is not undone yet: {why}; trying again"
+                _say(syslog.LOG_ERR, text)
                 try:
                     files.write_by_rename(self._undoing, json.dumps({**self._entry, "why": why}).encode())
                 except OSError:
@@ -173,7 +181,7 @@ class Watcher:
             again_s = min(2 * again_s, _AGAIN_MOST_S)
         files.remove(self._undoing)
         files.remove(self._record)
-        syslog.syslog(syslog.LOG_WARNING, f"ksshctl: {what} was not confirmed and is undone")
+        _say(syslog.LOG_WARNING, f"{what} was not confirmed and is undone")
 
     def cancel(self) -> None:
         """End it: the change has been taken back already."""
