@@ -10,9 +10,9 @@ import argparse
 import difflib
 import json
 import os
+import shutil
 import signal
 import sys
-import tempfile
 from collections.abc import Callable
 from typing import Any
 
@@ -124,6 +124,20 @@ def _check_file(path: str) -> None:
     why = openssh.why_not_as_root(path)
     if why:
         raise KsshError(why)
+
+
+def _folder_of_our_own() -> str:
+    """Make a directory that nobody else can put another one in place of: ssh does what is in its files.
+
+    TMPDIR may be another user's, where su(1) keeps it.  Raises Refused.
+    """
+    why = ""
+    for parent in files.temporary_folders(os.environ):
+        try:
+            return files.fresh_directory(parent)
+        except OSError as error:
+            why = why or f"cannot make a temporary directory in {printable(parent)}: {error.strerror}"
+    raise Refused(f"{why}; nothing was written")
 
 
 def place_of(setting: sshconfig.Setting | None) -> str:
@@ -281,10 +295,13 @@ class _Change:
         text = b"".join(line.raw for line in lines[:at])
         text += b'Include "%s"\n' % os.fsencode(candidate)
         text += b"".join(line.raw for line in lines[at:])
-        with tempfile.TemporaryDirectory(prefix="ksshctl-") as folder:
+        folder = _folder_of_our_own()
+        try:
             path = os.path.join(folder, os.path.basename(self.main))
             write_new(path, text)
             return self.refusal(path)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _include(self, lines: list[sshconfig.Line]) -> int:
         """Return the index of the Include line that finds drop-ins for every connection; -1: none."""

@@ -40,8 +40,8 @@ def keepalive(*words: object, env: Mapping[str, str] | None = None) -> subproces
 
 
 def reachable(path: Path) -> Path:
-    """Let other users come to a directory: pytest makes those above it for their owner only."""
-    for above in path.parents[:-2]:
+    """Let other users come to a directory: pytest makes it and those above it for their owner only."""
+    for above in (path, *path.parents[:-2]):
         if above.stat().st_uid == os.geteuid():
             above.chmod(above.stat().st_mode | 0o011)
     return path
@@ -326,3 +326,41 @@ def test_a_lock_that_any_reader_of_the_directory_can_hold_is_not_waited_for(tmp_
     finally:
         os.close(fd)
     assert not (tmp_path / ".config.ksshctl-lock").exists()
+
+
+# What somebody does, as soon as ssh is told of a file, to whom the directory above its own belongs.
+_SWAP = """\
+import os, sys
+os.setuid({nobody})
+config = sys.argv[sys.argv.index("-F") + 1]
+folder = os.path.dirname(config)
+try:
+    os.rename(folder, folder + ".away")
+    os.mkdir(folder)
+    open(config, "w").write("Match exec 'id -u >{ran}'\\n")
+    os.chmod(folder, 0o755)
+except OSError:
+    pass
+"""
+
+
+def test_root_does_not_do_what_somebody_puts_into_a_tmpdir_of_theirs(
+    tmp_path: Path, open_to_all: Path
+) -> None:
+    """TMPDIR stays that of the user who became root by su(1)."""
+    need_root()
+    etc = tmp_path / "etc"
+    (etc / "ssh_config.d").mkdir(parents=True)
+    config, ran, theirs = etc / "ssh_config", open_to_all / "ran", open_to_all / "tmp"
+    config.write_text(f"Include {etc}/ssh_config.d/*.conf\n")
+    theirs.mkdir()
+    os.chown(theirs, NOBODY, NOBODY)
+    (tmp_path / "swap.py").write_text(_SWAP.format(nobody=NOBODY, ran=ran))
+    ssh = tmp_path / "ssh"
+    ssh.write_text(f'#!/bin/sh\n{sys.executable} {tmp_path}/swap.py "$@"\nexec {need("ssh")} "$@"\n')
+    ssh.chmod(0o755)
+    env = {"KSSH_SSH": str(ssh), "TMPDIR": str(theirs)}
+    done = keepalive("set", "--system", "--config", config, env=env)
+    assert not ran.exists()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert not list(theirs.iterdir())
