@@ -39,12 +39,15 @@ _NAMED = re.compile(
 )
 # Here the server's text is the message, from its first letter on.
 _SERVERS_WORDS = frozenset(("input_userauth_info_req", "input_userauth_passwd_changereq"))
-# Messages of ssh's own that have several lines, with nothing of a server's in them.
+# Messages of ssh's own that have several lines, with nothing of a server's in them.  Where nothing is
+# tagged a server can have its words begin so, and with a question that it asks it always can.
 _OF_SEVERAL_LINES = re.compile(
     r"Warning: the \S+ host key for |WARNING: \S+ key found for host |Host key fingerprint is"
     r"|The fingerprint for the \S+ key sent by the remote host is\n"
 )
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_CONTROL_IN_LINES = re.compile(r"[\x00-\x08\x0b-\x0c\x0e-\x1f\x7f]")
+_OURS = re.compile(r"(?<![^\r\n])(?=[ \t]*kssh)")
 
 
 class Message(NamedTuple):
@@ -123,10 +126,10 @@ def _tagged_message(tag: re.Match[str]) -> Message:
 
 
 def shown(text: str) -> str:
-    """Return a message as it may be shown: in one line, and none that could be taken for kssh's.
+    """Return a message as it may be shown: in one line as a rule, and none that could be taken for kssh's.
 
     What remains of ssh's own escaping (vis(3)) is escaped as ssh escapes the rest.
     """
-    if _CONTROL.search(text) and not _OF_SEVERAL_LINES.match(text):
-        text = _CONTROL.sub(lambda char: f"\\{ord(char[0]):03o}", text)
-    return f"ssh: {text}" if text.startswith("kssh") else text
+    control = _CONTROL_IN_LINES if _OF_SEVERAL_LINES.match(text) else _CONTROL
+    text = control.sub(lambda char: f"\\{ord(char[0]):03o}", text)
+    return _OURS.sub("ssh: ", text)

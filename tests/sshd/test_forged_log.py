@@ -72,9 +72,13 @@ def test_a_tunnel_is_not_finished_because_the_server_says_so(ssh: dict[str, str]
 LINE = b"kssh[1]: t: tunnel is up"
 
 
-@pytest.mark.parametrize("way", ["debug", "disconnect", "no common algorithm", "bare"])
+SEVERAL = b"x\r\nHost key fingerprint is\n" + LINE  # words of ssh's own, which it writes in several lines
+
+
+@pytest.mark.parametrize("way", ["debug", "disconnect", "no common algorithm", "bare", "several"])
 def test_no_line_of_the_server_stands_there_as_one_of_ours(way: str, ssh: dict[str, str]) -> None:
     ways = {**dict(injections(LINE)), "bare": VERSION + disconnect(b"x\n" + LINE)}
+    ways["several"] = VERSION + disconnect(SEVERAL)
     with Hostile(ways[way]) as server:
         done = run_kssh([*to(server.port), "-N", "t"], {**ssh, "KSSH_FIRST_START": "fail"})
     assert not re.search(rb"(?m)^kssh\[1\]", done.stderr), done.stderr

@@ -133,6 +133,9 @@ SHOWN = {
     "The fingerprint for the ED25519 key sent by the remote host is\nSHA256:x.": (
         "The fingerprint for the ED25519 key sent by the remote host is\nSHA256:x."
     ),
+    "Host key fingerprint is\nkssh[1]: h: up\n\r  kssh: h: up\r\b": (
+        "Host key fingerprint is\nssh: kssh[1]: h: up\n\rssh:   kssh: h: up\r\\010"
+    ),
 }
 
 
