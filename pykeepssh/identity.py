@@ -96,9 +96,13 @@ class Chosen:
         """Take in what the server chose now; return all ports that it once chose and that are there.
 
         allocated  (port, where it leads), in the order of the forwards: the command line's come first
+
+        A number that is no port is no answer: the next ssh would refuse it, and every one after that.
         """
         free = [index for index in self._open if index not in self._asked]
-        self._ports.update(zip(free, allocated))
+        for index, (port, to) in zip(free, allocated):
+            if 0 < port < 65536:
+                self._ports[index] = port, to
         return [self._ports[index] for index in self._open if index in self._ports] + list(
             allocated[len(free) :]
         )

@@ -35,6 +35,8 @@ FIELDS: dict[str, tuple[tuple[type, ...], str]] = {
 }
 
 MOST_BYTES = 1_000_000  # more than any record has
+_BEYOND = 1e12  # any time, and any count
+_PROCESSES = ("pid", "ssh_pid")
 # Fields that a record of an older kssh, which still runs, lacks.
 _LATER: dict[str, Any] = {"allocated": [], "machine_key": ""}
 
@@ -57,7 +59,11 @@ def unpack(data: bytes) -> dict[str, Any] | None:
         return None
     record = {**_LATER, **record}
     for field, (types, _) in FIELDS.items():
-        if not isinstance(record.get(field), types) or isinstance(record.get(field), bool):
+        value = record.get(field)
+        if not isinstance(value, types) or isinstance(value, bool):
+            return None
+        # Python's JSON has infinity and NaN.  An impossible process is a dead one.
+        if field not in _PROCESSES and isinstance(value, (int, float)) and not 0 <= value < _BEYOND:
             return None
     return record
 

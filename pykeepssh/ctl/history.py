@@ -231,6 +231,8 @@ def _tail(
         file = _open(path, opener)
     except OSError as error:
         raise KsshError(f"{printable(path)}: {error.strerror}") from error
+    except ValueError as error:  # whoever wrote the record wrote no path
+        raise KsshError(f"{printable(path)}: no path of a file") from error
     with file:
         lines = (line for line in map(shown, _lines(file)) if line is not None)
         _print(lines if most is None else deque(lines, most))

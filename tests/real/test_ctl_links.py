@@ -396,6 +396,14 @@ def test_control_characters_reach_no_terminal(bystander: psutil.Process) -> None
 # stop, restart, retry
 
 
+@pytest.mark.parametrize("path", ["/x\0", "\ud800"])
+def test_what_is_no_path_is_said_so(path: str, bystander: psutil.Process) -> None:
+    forge("bob", logfile=path, pid=bystander.pid, pid_started=bystander.create_time())
+    done = ctl("log", "bob")
+    assert done.returncode == 1
+    assert done.stderr.endswith(": no path of a file\n")
+
+
 def test_stop_waits_until_the_link_is_gone(tmp_path: Path) -> None:
     with up(tmp_path, "alice") as alice, waiting(tmp_path, "bob") as bob:
         shown = ctl("stop", "alice", "bob")

@@ -155,6 +155,14 @@ def test_a_port_that_the_server_chose_is_asked_for_again() -> None:
     assert chosen.learn([(4006, "c:3")]) == [(4000, "a:1"), (4006, "c:3")]
 
 
+def test_a_number_that_is_no_port_is_not_asked_for() -> None:
+    given = line("-N", "-R", "0:a:1", "-R", "0:b:2", "-R", "0:c:3", "host")
+    chosen = identity.Chosen(given)
+    assert chosen.learn([(70000, "a:1"), (0, "b:2"), (65535, "c:3")]) == [(65535, "c:3")]
+    again = ["-N", "-R", "0:a:1", "-R", "0:b:2", "-R", "65535:c:3", "host"]
+    assert given.with_options(instead=chosen.instead()) == again
+
+
 def test_without_such_a_forward_nothing_is_replaced() -> None:
     chosen = identity.Chosen(line("-N", "-L", "0:a:1", "-R", "1:a:1", "host"))
     assert chosen.learn([(4000, "a:1")]) == [(4000, "a:1")]

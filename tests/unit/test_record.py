@@ -47,6 +47,13 @@ def test_a_field_of_another_type_makes_it_none(field: str, value: object) -> Non
     assert record.unpack(json.dumps({**RECORD, field: value}).encode()) is None
 
 
+@pytest.mark.parametrize("field", ["pid_started", "since", "starts", "next"])
+@pytest.mark.parametrize("value", ["Infinity", "-Infinity", "NaN", "-1", "1e300", f"1{400 * '0'}"])
+def test_a_number_that_tells_nothing_makes_it_none(field: str, value: str) -> None:
+    data = json.dumps({**RECORD, field: "value"}).replace('"value"', value)
+    assert record.unpack(data.encode()) is None
+
+
 def test_a_record_of_an_older_kssh_that_still_runs_is_read() -> None:
     older = {field: value for field, value in RECORD.items() if field != "allocated"}
     found = record.unpack(json.dumps({**older, "version": record.VERSION}).encode())
