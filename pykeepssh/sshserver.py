@@ -75,7 +75,7 @@ def _by(words: Sequence[str]) -> str:
 def _processes(config: str) -> Iterator[tuple[psutil.Process, list[str]]]:
     """Yield what listens with a configuration file, as far as who runs it may say so, and its words."""
     wanted = os.path.realpath(config)
-    for process in psutil.process_iter():
+    for process in _all_processes():
         try:
             if not _is_for_root_or_us(process):
                 continue
@@ -84,6 +84,14 @@ def _processes(config: str) -> Iterator[tuple[psutil.Process, list[str]]]:
                 yield process, words
         except (psutil.Error, OSError):
             continue
+
+
+def _all_processes() -> list[psutil.Process]:
+    """Return what runs.  Raises KsshError where that cannot be seen."""
+    try:
+        return list(psutil.process_iter())
+    except (psutil.Error, OSError, IndexError) as error:  # IndexError: psutil's, where there is no process
+        raise KsshError("cannot see which processes run, and so no sshd: is /proc there?") from error
 
 
 def _is_for_root_or_us(process: psutil.Process) -> bool:

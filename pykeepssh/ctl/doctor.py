@@ -533,7 +533,12 @@ def _server(config: str | None, wanted: str | None, unseen: list[str]) -> list[F
             return found
         check = f"{shlex.quote(sshd)} -t -f {shlex.quote(path)}"
         return [*found, *_refused(why, path, check, [one for one in found if one.line], settings)]
-    if config is None and sshserver.listener_for(path, sshd) is None:
+    try:
+        unused = config is None and sshserver.listener_for(path, sshd) is None
+    except KsshError as error:
+        unseen.append(f"{printable(path)}: {error}")
+        return found
+    if unused:
         unseen.append(f"{printable(path)}: no running sshd uses it")
         return found
     return [*found, *_server_values(openssh.sshd_values(sshd, path), settings, path, command)]

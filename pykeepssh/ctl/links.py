@@ -316,7 +316,10 @@ def _why_not(link: Link, verb: str) -> str:
 
 
 def _stop(link: Link) -> Callable[[], str | None]:
-    state.send(link.record, signal.SIGTERM)
+    if not state.send(link.record, signal.SIGTERM) and state.out_of_sight(link):
+        raise KsshError(
+            f"{printable(link.name)}: process {link.record['pid']} cannot be seen from here; stop it there"
+        )
     return lambda: None if state.is_alive(link.record) else "stopped"
 
 

@@ -227,6 +227,11 @@ def send(found: dict[str, Any], signum: signal.Signals) -> bool:
     return True
 
 
+def out_of_sight(link: Link) -> bool:
+    """Tell whether somebody holds a link whose process cannot be seen from here; else it is gone."""
+    return not is_alive(link.record) and not _clean(link.path, files.read(link.path, record.MOST_BYTES))
+
+
 # What dead processes left.
 
 

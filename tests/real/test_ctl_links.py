@@ -341,6 +341,9 @@ def test_a_record_whose_lock_is_held_is_left_alone() -> None:
     with lock.open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         assert ctl("status", "bob").returncode == 0  # alive, in a container perhaps
+        stopped = ctl("stop", "bob")
+        assert (stopped.returncode, stopped.stdout) == (3, "")
+        assert "cannot be seen from here" in stopped.stderr
         assert path.exists() and lock.exists()
     assert ctl("status", "bob").returncode == 4
     assert files() == []

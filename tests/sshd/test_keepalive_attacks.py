@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from harness import Sshd, alive, end, free_port, need, need_root, program, wait_for
+from links import sealed
 
 NOBODY = 65534
 WHO = pwd.getpwuid(NOBODY).pw_name
@@ -247,6 +248,22 @@ def test_a_pidfile_is_not_waited_for_and_proves_nothing(what: str, tmp_path: Pat
     done = keepalive("set", "--server", "--config", config)
     assert (done.returncode, done.stderr) == (0, "")
     assert "no running sshd uses" in done.stdout
+
+
+def test_where_no_process_can_be_seen_nothing_is_changed(tmp_path: Path) -> None:
+    """A chroot without /proc."""
+    config = config_in(tmp_path / "etc")
+    before = config.read_bytes()
+    words = ["keepalive", "set", "--server", "--config", config]
+    done = subprocess.run(
+        [*sealed(tmp_path, "/proc"), sys.executable, program("ksshctl"), *words],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr == "ksshctl: cannot see which processes run, and so no sshd: is /proc there?\n"
+    assert config.read_bytes() == before
 
 
 # -- files and programs of others --------------------------------------------------------------------
