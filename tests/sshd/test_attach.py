@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from harness import PROMPT as LOCAL, Relay, Sshd, Terminal, need, program, shell, wait_for
+from harness import PROMPT as LOCAL, Relay, Sshd, Terminal, need, pause_typing, program, shell, wait_for
 from links import PROMPT, quick
 
 
@@ -34,7 +34,8 @@ class Far:
         )
 
     def lose(self) -> None:
-        """Cut the link so that the far side does not know."""
+        """Cut the link so that the far side does not know, while the person pauses."""
+        pause_typing()
         for pid in self.sshd.sessions():
             for process in (psutil.Process(pid), *psutil.Process(pid).children(recursive=True)):
                 if process.name().startswith("sshd"):

@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from harness import PROMPT as LOCAL, Relay, Sshd, Terminal, need, program, shell, wait_for
+from harness import PROMPT as LOCAL, Relay, Sshd, Terminal, need, pause_typing, program, shell, wait_for
 from links import quick
 
 NAME = re.compile(rb"this shell lives in (?:tmux|screen|zellij), session ([\w-]+)")
@@ -86,7 +86,8 @@ class Far:
         return any(len(line.split()) > 6 and not line.startswith("wtmp") for line in said.splitlines())
 
     def lose(self) -> None:
-        """Cut the link so that the far side does not know."""
+        """Cut the link so that the far side does not know, while the person pauses."""
+        pause_typing()
         for pid in self.sshd.sessions():
             for process in (psutil.Process(pid), *psutil.Process(pid).children(recursive=True)):
                 if process.name().startswith("sshd"):
@@ -391,6 +392,7 @@ def test_agent_of_whoever_is_attached(tmp_path: Path) -> None:
                 terminal.expect(b"The agent has no identities.")
                 link = far.home / ".ssh" / "kssh-agent.a"
                 first = os.readlink(link)
+                pause_typing()
                 far.sshd.kill_sessions()
                 terminal.expect(b"kssh: t: back")
                 terminal.expect(b"hello-there")
