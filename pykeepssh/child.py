@@ -266,6 +266,7 @@ class PlainChild:
         import subprocess
 
         libc = ctypes.CDLL(None)
+        parent = os.getpid()
 
         def prepare() -> None:
             _prepare(mask, keep_hangup=True)
@@ -273,6 +274,8 @@ class PlainChild:
             if hasattr(libc, "prctl"):
                 # No pty hangs up here: on Linux the kernel ends ssh when kssh dies.
                 libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+                if os.getppid() != parent:
+                    os._exit(255)  # it died before, and ssh would wait for ever for a reader of its log
 
         self.fd: int | None = None
         ours: dict[str, Any] = {}
