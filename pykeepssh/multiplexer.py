@@ -137,7 +137,7 @@ shows() {
   [ -e "$HOME/.hushlogin" ] && return;
   for f in /run/motd.dynamic /etc/motd /etc/motd.d/* /run/motd.d/*; do [ -f "$f" ] && cat "$f"; done;
   last -Fwn 3 "${LOGNAME:-$USER}" 2>/dev/null | awk -v tty="${SSH_TTY#/dev/}" "
-    NF < 7 || (\$2 == tty && /still/) { next }
+    NF < 7 || (\$2 == tty && /still|gone/) { next }
     { at = (\$3 ~ /^(Mon|Tue|Wed|Thu|Fri|Sat|Sun)\$/) ? 3 : 4;
       print \"Last login:\", \$at, \$(at+1), \$(at+2), \$(at+3), \$(at+4),
         (at == 4 ? \"from \" \$3 : \"on \" \$2);

@@ -342,6 +342,25 @@ def test_what_a_login_shows_is_shown_once(far: Far) -> None:
         assert b"this shell lives" not in before_tmux
 
 
+@pytest.mark.parametrize("still", ["still logged in", "gone - no logout"])
+def test_the_last_login_is_not_this_one(tmp_path: Path, still: str) -> None:
+    """Last(1) calls whoever is logged in gone where there is no login uid, as in a container."""
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    last = programs / "last"
+    last.write_text(
+        "#!/bin/sh\n"
+        f'echo "me ${{SSH_TTY#/dev/}} 127.0.0.1 Sat Nov 28 16:28:38 2026   {still}"\n'
+        'echo "me pts/99 192.0.2.7 Fri Nov 27 09:00:00 2026 - Fri Nov 27 10:00:00 2026  (01:00)"\n'
+    )
+    last.chmod(0o755)
+    with Far(tmp_path / "far", path=f"{programs}:/usr/bin:/bin") as far:
+        (far.home / ".hushlogin").unlink()
+        with far.kssh() as terminal:
+            login = terminal.expect(re.compile(rb"Last login: ([\w .:]+)"))[1]
+            assert login == b"Fri Nov 27 09:00:00 2026 from 192.0.2.7"
+
+
 def test_hushlogin_hushes(far: Far) -> None:
     with far.kssh() as terminal:
         terminal.expect(NAME)
