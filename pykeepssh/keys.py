@@ -9,8 +9,12 @@ import math
 
 # ctlseqs of xterm, "Bracketed Paste Mode".
 _PASTE_BEGINS, _PASTE_ENDS = b"\x1b[200~", b"\x1b[201~"
-# A person who types on, and a terminal that pastes, pause for less.
+# A person who types on pauses for less.
 PAUSE_S = 0.5
+# What comes at once was not typed key by key: it goes on with a paste only if it follows it closely.  More
+# bytes than a key has, in UTF-8.
+BURST_PAUSE_S = 0.15
+_BURST_BYTES = 5
 # The longest that a paste may stand still on its way here: an end that got lost must not lock the keyboard.
 PASTE_PAUSE_S = 5.0
 
@@ -32,18 +36,19 @@ class Keys:
         self._thrown = False  # its beginning was thrown away
 
     def rest_s(self, now: float) -> float:
-        """Return for how many seconds from now (monotonic) a key still belongs to a session that is gone."""
-        return self._goes_on_s(now) if self._lost or self._thrown else 0.0
+        """Return for how many seconds from now (monotonic) a key may still be for a session that is gone."""
+        return self._goes_on_s(now, PAUSE_S) if self._lost or self._thrown else 0.0
 
-    def _goes_on_s(self, now: float) -> float:
-        return max(0.0, self._at + (PASTE_PAUSE_S if self.pasting else PAUSE_S) - now)
+    def _goes_on_s(self, now: float, pause_s: float) -> float:
+        return max(0.0, self._at + (PASTE_PAUSE_S if self.pasting else pause_s) - now)
 
     def is_rest(self, data: bytes, now: float, session: bool = True) -> bool:
         """Take typed bytes; tell whether they are the rest of a stream that no session is there for.
 
         session  False: there is none, and what was thrown away since matters not yet
         """
-        if not self._goes_on_s(now):
+        burst = len(data) >= _BURST_BYTES and data[:1] != b"\x1b"
+        if not self._goes_on_s(now, BURST_PAUSE_S if burst else PAUSE_S):
             self.forget()
         rest = self._lost or (self._thrown and session)
         self._follow(data, now)
