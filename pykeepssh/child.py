@@ -21,10 +21,7 @@ from .errors import KsshError, printable
 from .outcomes import Exit
 
 _PR_SET_PDEATHSIG = 1  # prctl(2), Linux
-_F_SETPIPE_SZ = 1031  # fcntl(2), Linux; the module knows it from Python 3.10 on
-# Measured with output as fast as it comes (tests/bench/terminal.py): 64 kB, which a pipe has by
-# itself, 0.82 of plain ssh's throughput; 256 kB 0.86 to 0.92; 1 MB no more.
-_PIPE_BYTES = 1 << 18
+_PIDFD_GETFD = 438  # of Linux 5.6, on nearly every architecture; elsewhere there is no such call
 _GONE = 1 << 40  # beside the bits of c_lflag: ssh has closed the pty
 
 
@@ -89,7 +86,7 @@ class _Pty(PtyProcess):  # type: ignore[misc]
 
 
 class _Spawn(pexpect.spawn):  # type: ignore[type-arg]
-    """pexpect.spawn that hands more descriptors down, for output that does not go through the pty."""
+    """pexpect.spawn that hands descriptors down, for what of ssh's does not go to the pty."""
 
     pass_fds: tuple[int, ...] = ()
 
@@ -100,13 +97,9 @@ class _Spawn(pexpect.spawn):  # type: ignore[type-arg]
 class PtyChild:
     """ssh on a pty of its own: its controlling terminal, so that it goes when kssh goes.
 
-    fd          the pty's master, non-blocking
-    pipe        where the session's output comes, non-blocking, or None if it comes through the pty too
-    pipe_bytes  what that holds at most
-    pid         ssh's process id
+    fd   the pty's master, non-blocking
+    pid  ssh's process id
     """
-
-    pipe_bytes = _PIPE_BYTES
 
     def __init__(
         self,
@@ -116,7 +109,6 @@ class PtyChild:
         modes: list[Any] | None,
         size: bytes | None,
         stderr_fd: int | None,
-        piped: bool = False,
         stdout_fd: int | None = None,
     ) -> None:
         """Start ssh.
@@ -124,12 +116,7 @@ class PtyChild:
         modes      termios attributes that the pty has before ssh begins, or None
         size       struct winsize (ioctl_tty(2)) that it has then, or None
         stderr_fd  descriptor for ssh's standard error, or None for the pty
-        piped      ssh's standard output is a pipe of pipe_bytes
-        stdout_fd  descriptor for ssh's standard output, or None for pipe or pty
-
-        A pty takes 8 kB and hands over 4 at a time, by a thread of the kernel's.  ssh writes to its
-        standard output what the server sends and nothing of its own, and asks whether that is a
-        terminal only to choose how it waits for it (see set_output_waits()).
+        stdout_fd  descriptor for ssh's standard output, or None for the pty
 
         Raises KsshError if ssh cannot be run.
         """
@@ -145,17 +132,12 @@ class PtyChild:
             _prepare(mask, keep_hangup=False)
 
         replaced: dict[int, int] = {}  # ssh's descriptor: which of ours it is
-        self.pipe: int | None = None
-        self._pipe_end: int | None = None
         try:
             with _closed_on_failure(), _signals_held() as mask:
                 if stderr_fd is not None:
                     replaced[2] = _clear_of_the_pty(stderr_fd)
                 if stdout_fd is not None:
                     replaced[1] = _clear_of_the_pty(stdout_fd)
-                elif piped:
-                    self.pipe, self._pipe_end = _wide_pipe()
-                    replaced[1] = _clear_of_the_pty(self._pipe_end)
                 spawn_class: Any = type("Spawn", (_Spawn,), {"pass_fds": tuple(replaced.values())})
                 self._process = spawn_class(
                     path, list(words), env=environment, preexec_fn=prepare, timeout=None
@@ -168,16 +150,6 @@ class PtyChild:
         self.fd: int = self._process.child_fd
         os.set_blocking(self.fd, False)
 
-    def set_output_waits(self, waits: bool) -> None:
-        """Let ssh, which has made the pipe non-blocking, wait for it as it waits for a terminal, or not.
-
-        An ssh that does not wait takes a megabyte from the server ahead of a slow terminal, and throws
-        that away should the link die.  One that waits does nothing else, and if it is a shared master,
-        nothing for anybody.
-        """
-        if self._pipe_end is not None:
-            os.set_blocking(self._pipe_end, waits)
-
     def write(self, data: memoryview) -> int:
         """Type to ssh; return how many bytes its pty took.  Raises OSError."""
         return os.write(self.fd, data)
@@ -189,6 +161,21 @@ class PtyChild:
     def send_signal(self, signum: int) -> None:
         """Signal ssh; nothing happens if it has ended."""
         _send_signal(self.pid, signum)
+
+    def set_output_waits(self, waits: bool) -> None:
+        """Let whoever writes ssh's output wait while nobody reads it, as it does for a terminal, or not.
+
+        That may be a shared master, which serves nobody while it waits.  Only Linux lets us; elsewhere
+        nothing changes.
+        """
+        for fd in (0, 2):  # in a session /dev/null stands in the place of 1
+            with contextlib.suppress(ImportError, OSError):
+                terminal = borrow(self.pid, fd)
+                try:
+                    if os.isatty(terminal):
+                        os.set_blocking(terminal, waits)
+                finally:
+                    os.close(terminal)
 
     def reap(self) -> Exit | None:
         """Return how ssh ended, or None while it runs.  After that only close() may be called."""
@@ -218,23 +205,15 @@ class PtyChild:
 
     def abandon(self) -> None:
         """Let go of ssh without ending it: another process holds its pty."""
-        self._close_pipe()
         self._process.ptyproc.closed = True  # or it would end ssh when it is collected
         self._process.closed = True
         self._process.ptyproc.fileobj.close()
 
     def close(self) -> None:
-        """Close the pty, and the pipe."""
-        self._close_pipe()
+        """Close the pty."""
         self._process.ptyproc.delayafterclose = 0  # it would sleep for 0.1 s
         self._process.delayafterclose = 0
         self._process.close(force=False)
-
-    def _close_pipe(self) -> None:
-        for fd in (self.pipe, self._pipe_end):
-            if fd is not None:
-                os.close(fd)
-        self.pipe = self._pipe_end = None
 
 
 class PlainChild:
@@ -243,15 +222,9 @@ class PlainChild:
     fd  where ssh's output comes, non-blocking, or None if it goes to kssh's own descriptors
     """
 
-    pipe = None
-    pipe_bytes = 0
-
     def write(self, data: memoryview) -> int:
         """Take what was typed and drop it: ssh has the user's own input."""
         return len(data)
-
-    def set_output_waits(self, waits: bool) -> None:
-        """Do nothing: ssh has the user's own output."""
 
     def __init__(
         self, path: str, words: Sequence[str], environment: dict[bytes, bytes], heard: bool = False
@@ -314,6 +287,9 @@ class PlainChild:
         """Return True: there is no pty that would hide anything."""
         return True
 
+    def set_output_waits(self, waits: bool) -> None:
+        """Do nothing: ssh has the user's own output."""
+
     def abandon(self) -> None:
         """Do nothing: there is nothing that would end with kssh."""
 
@@ -373,19 +349,28 @@ def _children() -> list[int]:
         return []
 
 
-def _wide_pipe() -> tuple[int, int]:
-    """Return the ends of a pipe that holds _PIPE_BYTES where the system lets it; reading does not block."""
-    read, write = os.pipe()
-    os.set_blocking(read, False)
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError):  # the user has too many pages in pipes
-            fcntl.fcntl(write, _F_SETPIPE_SZ, _PIPE_BYTES)
-    return read, write
-
-
 def _clear_of_the_pty(fd: int) -> int:
     """Return a copy of a descriptor above 0 to 2, which are the pty before prepare() runs."""
     return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
+
+
+def borrow(pid: int, fd: int) -> int:
+    """Return a copy of a child's descriptor, to be closed (pidfd_getfd(2)).
+
+    Raises OSError or ImportError where the system does not allow it or does not know it.
+    """
+    if not hasattr(os, "pidfd_open"):
+        raise OSError("no pidfd_open(2)")
+    import ctypes  # 2 ms and 1 MB, only for who is suspended
+
+    process = os.pidfd_open(pid)
+    try:
+        ours = int(ctypes.CDLL(None, use_errno=True).syscall(_PIDFD_GETFD, process, fd, 0))
+    finally:
+        os.close(process)
+    if ours < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return ours
 
 
 def _avoid_null() -> None:

@@ -269,11 +269,6 @@ class Evidence:
             others = [remark for remark in self.remarks if remark != text]
             self.remarks = [*others, text][-_MOST_REMARKS:]
 
-    def feed_master(self, line: str) -> None:
-        """Take in a line that a shared master printed on the terminal of this ssh, which logs none of it."""
-        if line.startswith("PTY allocation request failed"):
-            self.pty_refused = True
-
     def reach(self, phase: int) -> None:
         """Go on to a phase; never back."""
         self.phase = max(self.phase, phase)

@@ -1,8 +1,9 @@
 """The person's terminal and the ssh that runs on it: the bytes between them, each in its place.
 
-Knows ssh's three voices (its log, its pty, the pipe that a session's output comes through) and which of
-them is the older; for whom a key is; how a job of a shell stops and goes on.  Must not know what
-becomes of a link: it says that ssh was heard, and what was asked for.
+Knows ssh's two voices, its log and its pty, and their order; for whom a key is; how a job of a shell
+stops and goes on.  Must not know what becomes of a link: it says that ssh was heard, and what was asked for.
+
+The order is: the echo of an answer, then the log, then the pty.  ssh logs before it prompts.
 """
 
 from __future__ import annotations
@@ -10,12 +11,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import re
 import select
 import signal
 import termios
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from . import escapes, termmodes
 from .allowance import Allowance
@@ -51,17 +51,9 @@ _QUESTION_ENDS = b":?>])"
 _PTY_TAIL_S = 0.05
 _RAW_S = 0.1  # ssh makes its pty raw within this from when it says that the session begins
 _LONGEST_TAIL_S = 0.5  # some other program may hold it, and write for ever
-# A pty gives 4 kB at a time.  Reading again takes less than half of what a turn of the loop takes; the
-# limit is for the keyboard, which waits meanwhile.
-_READS_A_TURN = 16
-_FAREWELL = re.compile(rb"(?:Shared c|C)onnection to [^\n]* closed[^\n]*\n\Z")  # clientloop.c, mux.c
-# Output that comes faster than this between two reads of the pipe is left to gather for a moment when a
-# read took little: ssh writes 4 kB at a time, and to be woken for each costs more than to move them.
-# Measured (tests/bench/terminal.py): 0.87 to 0.91 of plain ssh's throughput without, 0.90 to 0.98 with
-# it; 0.1 to 0.8 ms and 4 to 64 kB make no difference that stands out.
-_STEADY_S = 0.002
-_LITTLE_BYTES = 16384
-_GATHER_S = 0.0002
+# A pty gives 4 kB at a time, and hardly less work goes into moving them than 64 kB: what is there is taken
+# together, up to this.  The limit is for the keyboard, which waits meanwhile.
+_MOST_BYTES = 65536
 
 
 # How many lines of ssh's are shown at once, and how many a second after that: a server can have it say more
@@ -97,9 +89,6 @@ class Run:
         self.escapes = typed
         self.to_ssh = Flow(child.write)
         self.readable = True  # somebody still has the pty open
-        self.piping = child.pipe is not None  # and the pipe
-        self.printed = False  # something came through it
-        self.taken = 0.0  # when it was read last
         self.line_begun = False  # ssh printed the beginning of one where nobody sits at the terminal
         self.started = time.monotonic()
         self.left = False  # the user has typed what makes ssh end
@@ -241,9 +230,6 @@ class Relay:
             self._loop.watch(
                 run.child.fd, (takes and run.readable) * _READ | writes * _WRITE, self._pty_ready
             )
-            if run.child.pipe is not None:
-                # Behind the pty, so that poll(2) reports an answer of ssh's before what it is older than.
-                self._loop.watch(run.child.pipe, (takes and run.piping) * _READ, self._pipe_ready)
 
     @property
     def _takes_keys(self) -> bool:
@@ -284,8 +270,6 @@ class Relay:
             return
         if events & _WRITE:
             screen.drain()
-            if self.run is not None and self.run.child.pipe is None:
-                self._read_more(self.run)
         if events & ~_WRITE and self._takes_keys:
             data = _read(screen.terminal.fd_in)
             if data == b"":
@@ -303,17 +287,7 @@ class Relay:
         if events & _WRITE:
             run.to_ssh.drain()
         if events & ~_WRITE:
-            self._read_more(run)
-
-    def _pipe_ready(self, events: int) -> None:
-        run = self.run
-        if run is None:
-            return
-        taken = self._read_pipe(run)
-        now = time.monotonic()
-        if 0 < taken < _LITTLE_BYTES and now - run.taken < _STEADY_S:
-            time.sleep(_GATHER_S)
-        run.taken = now
+            self._read_pty(run)
 
     def _log_ready(self, events: int) -> None:
         if self.run is not None:
@@ -418,13 +392,12 @@ class Relay:
     def suspend(self, whole_job: bool) -> None:
         """Stop, with the terminal as the shell left it, and all of the job if asked to; go on when continued.
 
-        ssh goes on meanwhile: it answers keepalives, and its output waits in pipe and pty.
+        ssh goes on meanwhile: it answers keepalives, and its output waits in the pty.
         """
         run, screen = self.run, self.screen
         if run is not None:
-            self._read_pipe(run)  # the first output of all sets what the next line takes back
             run.child.set_output_waits(False)
-            self._read_pipe(run)  # an ssh that waits already goes on
+            self._read_pty(run)  # who waits already goes on
         was_raw = screen is not None and screen.terminal.raw
         if screen is not None:
             screen.clear_status()
@@ -472,7 +445,8 @@ class Relay:
         run.to_ssh.put(b"\x04")
         run.to_ssh.drain()
         screen.terminal.restore()
-        sources = self._let_go(run)
+        assert run.child.fd is not None
+        self._loop.forget(run.child.fd)
         if run.channel is not None:
             self._loop.forget(run.channel.fd)
             run.close_channel()  # ssh would stop for a log that nobody reads
@@ -482,7 +456,7 @@ class Relay:
                 for signum in signal.valid_signals():
                     if callable(signal.getsignal(signum)):
                         signal.signal(signum, signal.SIG_DFL)
-                _pass_on(sources, screen.terminal.fd_out, screen.flow)
+                _pass_on(run.child.fd, screen.terminal.fd_out, screen.flow)
             finally:
                 os._exit(0)
         run.child.abandon()
@@ -499,10 +473,8 @@ class Relay:
             self.screen.relay(data)
 
     def _log_came(self, run: Run) -> None:
-        if run.session:
-            self._read_more(run)  # what ssh printed before it logged comes first
-        elif run.echoes:
-            self._read_pty(run)
+        if run.session or run.echoes:
+            self._read_pty(run)  # what ssh printed before it logged comes first
         self._read_log(run)
         self._heard(run)
 
@@ -560,23 +532,13 @@ class Relay:
             if self.console is not None and self.console.waits and not run.prompted:
                 self.console.hold_line(line)
             else:
-                if run.session:
-                    self._empty_pipe(run)
                 self.show(line + _LINE_END)
         else:
             self._log.stderr.write(line + _LINE_END)
 
     def begin_session(self, run: Run) -> None:
-        """ssh's session begins: take what it said before, such as a banner, and give it what was typed ahead.
-
-        That comes before the session's output.
-        """
-        for _ in range(_READS_A_TURN):
-            if run.evidence.command_ended or not self._read_pty(run, is_news=False):
-                break
+        """ssh's session begins: give it what was typed ahead."""
         run.session = True
-        if run.evidence.command_ended:
-            self._take_all_in_order(run)
         run.left, run.interrupted = run.leaves_at_once, False  # what was typed before did not end ssh
         held, run.held = run.held, b""
         if held:
@@ -587,30 +549,12 @@ class Relay:
             if self.run is run:
                 run.to_ssh.drain()
 
-    def _take_all_in_order(self, run: Run) -> None:
-        """All is over by now: take what the pipe holds between what the pty holds, beginning and end."""
-        if run.child.fd is None or run.child.pipe is None or run.evidence.shared:
-            return
-        said = b""
-        for _ in range(_READS_A_TURN):
-            data = _read(run.child.fd)
-            said += data or b""
-            run.readable = data != b""
-            if not data:
-                break
-        end = _FAREWELL.search(said)
-        at = end.start() if end else len(said)
-        for words in (said[:at], said[at:]):
-            if words:
-                self._printed(run, words)
-            self._empty_pipe(run, all_of_it=True)
-
     def take_last_words(self, run: Run) -> None:
         """Take all that an ssh that has ended still said."""
         if not run.session:
             self._log_came(run)
-        self._let_go(run)
-        self._empty_pipe(run, all_of_it=True)
+        if run.child.fd is not None:
+            self._loop.forget(run.child.fd)
         waited_s = 0.0
         while run.child.fd is not None and run.readable and waited_s < _LONGEST_TAIL_S:
             began = time.monotonic()
@@ -630,62 +574,11 @@ class Relay:
             self.console.session_gone(run.session)
         self.run = None
 
-    def _let_go(self, run: Run) -> list[int]:
-        """Watch ssh's output no more; return where it comes."""
-        sources = [fd for fd in (run.child.pipe, run.child.fd) if fd is not None]
-        for fd in sources:
-            self._loop.forget(fd)
-        return sources
-
-    def _read_more(self, run: Run) -> None:
-        """Take what ssh printed as long as there is more, and the terminal takes it."""
-        for _ in range(_READS_A_TURN):
-            if self.has_output or not (self._read_pty(run) or self._read_pipe(run)):
-                return
-
-    def _read_pipe(self, run: Run) -> int:
-        """Take some of the session's output; return how many bytes."""
-        if run.child.pipe is None or not run.piping:
-            return 0
-        data = _read(run.child.pipe)
-        if data:
-            if not run.printed:
-                run.printed = True
-                self._read_log_first(run)  # ssh says there that the session begins, and if it got no terminal
-                self._heard(run)
-                run.child.set_output_waits(True)  # whoever writes has made it non-blocking before that
-            if run.evidence.pty_refused and self.screen is not None:
-                data = self.screen.terminal.processed(data)
-            if self.console is not None:
-                self.console.answered()
-            self.show(data)
-        run.piping = data != b""
-        return len(data or b"")
-
-    def _empty_pipe(self, run: Run, all_of_it: bool = False) -> None:
-        """Take what came through the pipe before what ssh says now: it is there, and no more than this.
-
-        all_of_it  however much the terminal has not taken yet
-        """
-        left = size = run.child.pipe_bytes
-        while left > 0:
-            if self.screen is not None and len(self.screen.flow) > size and not all_of_it:
-                return
-            taken = self._read_pipe(run)
-            if not taken:
-                return
-            left -= taken
-
-    def _read_pty(self, run: Run, is_news: bool = True) -> bool:
-        """Take what came through the pty; return whether there was something.
-
-        That is what ssh itself says: before the session, in answer to "~?" and when all is over.  Then
-        the pty is raw no more, and what came through the pipe is older than this; an answer is older
-        than the echo of what was typed behind it.
-        """
+    def _read_pty(self, run: Run) -> bool:
+        """Take what ssh and its session printed; return whether there was something."""
         if run.child.fd is None or not run.readable:
             return False
-        data = _read(run.child.fd)
+        data = _read_all(run.child.fd)
         if data:
             said = data
             if not run.session:
@@ -695,15 +588,9 @@ class Relay:
                     echo, newline, said = data.rpartition(b"\n")
                     self._printed(run, echo + newline)
                 self._read_log_first(run)
-            refused = run.evidence.pty_refused
-            if run.evidence.shared and run.child.pipe is not None:
-                for line in data.splitlines():
-                    run.evidence.feed_master(os.fsdecode(line))
-            if run.session and run.evidence.pty_refused == refused and not run.child.is_raw():
-                self._empty_pipe(run)
             if said:
                 self._printed(run, said)
-            if not run.session and is_news:
+            if not run.session:
                 self._heard(run)
         run.readable = data != b""  # or every process has closed the pty; SIGCHLD follows
         return bool(data)
@@ -786,6 +673,18 @@ def _read(fd: int) -> bytes | None:
         raise
 
 
+def _read_all(fd: int) -> bytes | None:
+    """Return what a non-blocking descriptor has now, about _MOST_BYTES at most; the rest as _read()."""
+    parts = []
+    taken = 0
+    data = _read(fd)
+    while data:
+        parts.append(data)
+        taken += len(data)
+        data = _read(fd) if taken < _MOST_BYTES else None
+    return b"".join(parts) or data
+
+
 def _wait_readable(fd: int, limit_s: float) -> bool:
     """Wait until a descriptor has something to read or is at its end; return False if it took too long."""
     poll = select.poll()
@@ -793,34 +692,16 @@ def _wait_readable(fd: int, limit_s: float) -> bool:
     return bool(poll.poll(limit_s * 1000))
 
 
-def _pass_on(sources: Sequence[int], sink: int, held: Flow) -> None:
+def _pass_on(pty: int, sink: int, held: Flow) -> None:
     """Write what is held, then copy what ssh prints to a terminal until its pty is closed.
-
-    sources  the pty, or a pipe and the pty: what the pipe holds is older than what the pty hands over
 
     The terminal may go away meanwhile.
     """
     os.set_blocking(sink, True)
+    os.set_blocking(pty, True)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU})
     while len(held):
         held.drain()
-    *pipes, pty = sources
-    poll = select.poll()
-    for source in sources:
-        poll.register(source, select.POLLIN)
-    said: bytes | None = None
-    while said != b"":
-        poll.poll()
-        said = _read(pty)
-        for pipe in list(pipes):
-            while data := _read(pipe):
-                _write_out(sink, data)
-            if data == b"":
-                poll.unregister(pipe)
-                pipes.remove(pipe)
-        _write_out(sink, said or b"")
-
-
-def _write_out(sink: int, data: bytes) -> None:
-    with contextlib.suppress(OSError):
-        os.write(sink, data)
+    while data := _read(pty):
+        with contextlib.suppress(OSError):
+            os.write(sink, data)

@@ -191,12 +191,6 @@ class Supervisor:
         self._resumed = False  # it was there
 
         self._has_pty = plan.kind == STREAM or program.can_have_pty()
-        stderr_fd = self._separate_stderr(plan)
-        # Not where another program than ssh may ask whether its output goes to a terminal, nor where a
-        # master's words go elsewhere: they may say that the session got none.
-        local_commands = planning.first_value(configuration, "permitlocalcommand", "yes") != "no"
-        unheard = shares and stderr_fd is not None
-        self._pipes = not (local_commands or unheard or program.is_script(path))
         self._channel_told = False
         self._hook = notify.Hook(settings.hook)
         # ssh's -q is a word about its own lines and kssh's; only KSSH_LOGLEVEL says otherwise.
@@ -205,7 +199,7 @@ class Supervisor:
         self._log = notify.Log(level, settings.logfile, self._show if standing.attended else None)
         user_level = LEVELS.get(plan.user_level, LEVELS["INFO"])
         self._relay = Relay(self._loop, self._host, self._log, user_level, self._follow, self._asked)
-        self._relay.stderr_fd = stderr_fd
+        self._relay.stderr_fd = self._separate_stderr(plan)
         self._place = statefile.Place()
         self._recorded = ("", 0)
         self._since = time.time()
@@ -451,7 +445,7 @@ class Supervisor:
             instead.update(self._chosen.instead())
         words = self._line.with_options(plan.first, plan.last, plan.without, instead)
         try:
-            child = self._start_child(words, piped=self._pipes and channel is not None)
+            child = self._start_child(words)
         except KsshError as error:
             if channel is not None:
                 channel.close()
@@ -515,7 +509,7 @@ class Supervisor:
         below = connection.descendants(child.pid) if program.is_script(self._path) else []
         return [child.pid, *below]
 
-    def _start_child(self, words: Sequence[str], piped: bool) -> PtyChild | PlainChild:
+    def _start_child(self, words: Sequence[str]) -> PtyChild | PlainChild:
         environment = program.environment_for(self._path, os.environb)
         if self._kind == STREAM:
             if self._background:
@@ -533,11 +527,8 @@ class Supervisor:
         if self._relay.screen is None:
             return PtyChild(self._path, words, environment, None, None, None, stdout_fd=stdout_fd)
         user = self._relay.screen.terminal
-        # Which of the two is the older, pipe or pty, is known by the pty being raw: not if the user's
-        # terminal sends no signals as it is.
-        piped = piped and self._kind in _ON_TERMINAL and bool(user.modes[3] & termios.ISIG)
         terms = user.modes, user.size(), self._relay.stderr_fd
-        return PtyChild(self._path, words, environment, *terms, piped, stdout_fd)
+        return PtyChild(self._path, words, environment, *terms, stdout_fd)
 
     def _open_channel(self) -> sshlog.LogChannel | None:
         try:

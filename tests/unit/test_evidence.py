@@ -800,14 +800,6 @@ def test_a_jump_host_is_heard(line: str, cause: str | None) -> None:
     assert seen.cause == (cause or UNREACHABLE)
 
 
-def test_a_shared_master_is_heard() -> None:
-    seen = Evidence()
-    seen.feed_master("Welcome")
-    assert not seen.pty_refused
-    seen.feed_master("PTY allocation request failed")
-    assert seen.pty_refused
-
-
 @pytest.mark.parametrize(
     "own",
     [
