@@ -21,11 +21,9 @@ from .flow import Flow
 
 WINSIZE = b"\0" * 8  # struct winsize: rows, columns, x pixels, y pixels (ioctl_tty(2))
 IUTF8 = 0x4000  # in the input flags, on Linux as on macOS; Python's termios has no name for it
-_MOVING = (b"[?1049l", b"[?1047l", b"[?47l", b"[?6l")  # what moves the cursor when modes are taken back
-_ALTERNATE_SCREENS = _MOVING[:3]
 # What waits for a terminal that was stopped (Ctrl-S); the countdown alone adds 80 bytes a second.
 _MOST_BYTES = 1 << 20
-_UNTITLED = ("ansi", "cons", "linux", "vt")  # terminals without a title: some would show it as text
+_UNTITLED = ("ansi", "cons", "eterm", "linux", "vt")  # terminals without a title: some would show it as text
 GREEN, YELLOW = "32", "33"  # SGR parameters (ECMA-48)
 _IFLAG, _OFLAG, _CFLAG, _LFLAG, _ISPEED, _OSPEED, _CC = range(7)
 
@@ -272,12 +270,13 @@ class Screen:
 
         Return whether an alternate screen went, and all that was said on it.
         """
+        covered = self._modes.is_alternate
         undo = self._modes.undo()  # first: it closes what may be half a sequence
         if undo:
-            moves = any(sequence in undo for sequence in _MOVING)
-            self._put(undo, line_start=self._line_start and not moves)
+            moved = covered or termmodes.LAST_ROW in undo
+            self._put(undo, line_start=self._line_start and not moved)
         self.title("")
-        return any(sequence in undo for sequence in _ALTERNATE_SCREENS)
+        return covered
 
     def bell(self) -> None:
         """Ring once."""

@@ -1,136 +1,133 @@
 """The terminal modes that the remote side has set, and the bytes that take them back.
 
-Knows the control functions of ECMA-48, of xterm (ctlseqs) and of those who came after it: kitty's
-keyboard protocol, the Linux console's palette (console_codes(4)).  Must not know where the bytes
-come from, what the terminal is, or when the modes are taken back.
+Knows the control functions of ECMA-48, of xterm (ctlseqs) and of those who came after it: kitty, far2l, the
+Linux console (console_codes(4)).  Must not know where the bytes come from, what the terminal is, or when the
+modes are taken back.
 
-Where terminals differ, a sequence too many is sent rather than one too few, and only such a one
-that changes nothing where it is not needed.
+For each matter the last word counts, and what is set is kept with the bytes that take it back.  Where
+terminals differ, a sequence too many is sent rather than one too few, and only such a one that changes
+nothing where it is not needed.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
 from functools import lru_cache
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 ESC, CSI, OSC, ST = b"\x1b", b"\x1b[", b"\x1b]", b"\x1b\\"
-_CAN, _SO, _SI = b"\x18", b"\x0e", b"\x0f"
+LAST_ROW = CSI + b"999B"  # there the cursor goes where nothing else brings it back
+_BEL, _CAN, _SO, _SI = b"\x07", b"\x18", b"\x0e", b"\x0f"
 
-OFF, ON = False, True
-SOFT, HARD = True, False
+# Mode: how it is in a fresh terminal, set (h) or reset (l).  Not in the table: ?3, which clears the screen;
+# ?1007 and ?1034, which some terminals begin with and others not.
+MODES = {
+    b"?9": b"l",  # mouse: press only, as in X10
+    b"?1000": b"l",  # mouse: press and release
+    b"?1001": b"l",  # mouse: highlighting, which hangs a terminal that gets no answer
+    b"?1002": b"l",  # mouse: drags too
+    b"?1003": b"l",  # mouse: every motion
+    b"?1004": b"l",  # focus in and out
+    b"?1005": b"l",  # mouse: coordinates in UTF-8
+    b"?1006": b"l",  # mouse: coordinates as SGR parameters
+    b"?1015": b"l",  # mouse: coordinates as in urxvt
+    b"?1016": b"l",  # mouse: coordinates in pixels
+    b"?2004": b"l",  # bracketed paste
+    b"?2026": b"l",  # synchronized output
+    b"?2027": b"l",  # grapheme clusters
+    b"?2031": b"l",  # light and dark are reported
+    b"?2048": b"l",  # sizes are reported
+    b"?5522": b"l",  # kitty: a paste is reported, not sent
+    b"?7727": b"l",  # mintty: the escape key is told apart
+    b"?9001": b"l",  # Windows' console: every key as an event
+    b"?19997": b"l",  # kitty: Ctrl-C and Ctrl-Z are signals of its own
+    b"?1": b"l",  # application cursor keys
+    b"?4": b"l",  # smooth scrolling
+    b"?5": b"l",  # reverse video
+    b"?6": b"l",  # origin: rows are counted from the scroll region
+    b"?7": b"h",  # autowrap
+    b"?8": b"h",  # keys repeat
+    b"?12": b"l",  # blinking cursor
+    b"?25": b"h",  # cursor shown
+    b"?45": b"l",  # reverse wraparound
+    b"?66": b"l",  # application keypad, as ESC = and ESC >
+    b"?67": b"l",  # backspace sends BS, not DEL
+    b"?69": b"l",  # left and right margins
+    b"?1036": b"h",  # Alt sends ESC; xterm begins without it, but programs count on it
+    b"2": b"l",  # keyboard locked
+    b"4": b"l",  # insert
+    b"12": b"h",  # no local echo
+    b"20": b"l",  # a newline returns the carriage too
+    b"34": b"h",  # screen's and tmux's: an ordinary cursor, not a very visible one
+}
+_UNDO_MODE = {mode: CSI + mode + fresh for mode, fresh in MODES.items()}
+_SYNC, _ORIGIN, _SIDES, _REGION = *(_UNDO_MODE[mode] for mode in (b"?2026", b"?6", b"?69")), CSI + b"r"
+_KEYPAD = _UNDO_MODE[b"?66"] = b"\x1b>"  # the Linux console does not know ?66
+# What a soft reset, "CSI ! p", surely takes back; the mouse is not among it in xterm.
+_SOFT = {_REGION, *(_UNDO_MODE[mode] for mode in (b"?1", b"?6", b"?25", b"?66", b"2", b"4"))}
 
-# Mode: (as it is in a fresh terminal, whether a soft reset, "CSI ! p", surely takes it back).  Undone in this
-# order, but for 2026, 6 and 69, which come before everything that shows.
-PRIVATE_MODES = {
-    2026: (OFF, HARD),  # synchronized output
-    9: (OFF, HARD),  # mouse: press only, as in X10
-    1000: (OFF, HARD),  # mouse: press and release
-    1001: (OFF, HARD),  # mouse: highlighting, which hangs a terminal that gets no answer
-    1002: (OFF, HARD),  # mouse: drags too
-    1003: (OFF, HARD),  # mouse: every motion
-    1004: (OFF, HARD),  # focus in and out
-    1005: (OFF, HARD),  # mouse: coordinates in UTF-8
-    1006: (OFF, HARD),  # mouse: coordinates as SGR parameters
-    1015: (OFF, HARD),  # mouse: coordinates as in urxvt
-    1016: (OFF, HARD),  # mouse: coordinates in pixels
-    2004: (OFF, HARD),  # bracketed paste
-    2027: (OFF, HARD),  # grapheme clusters
-    2031: (OFF, HARD),  # light and dark are reported
-    2048: (OFF, HARD),  # sizes are reported
-    7727: (OFF, HARD),  # mintty: the escape key is told apart
-    9001: (OFF, HARD),  # Windows' console: every key as an event
-    1: (OFF, SOFT),  # application cursor keys
-    4: (OFF, HARD),  # smooth scrolling
-    5: (OFF, HARD),  # reverse video
-    6: (OFF, SOFT),  # origin: rows are counted from the scroll region
-    7: (ON, HARD),  # autowrap
-    8: (ON, HARD),  # keys repeat
-    12: (OFF, HARD),  # blinking cursor
-    45: (OFF, HARD),  # reverse wraparound
-    69: (OFF, HARD),  # left and right margins
-    25: (ON, SOFT),  # cursor shown
-}
-# Not in the table: 3, which clears the screen; 1007 and 1034, which some terminals begin with and others not.
-ANSI_MODES = {
-    2: (OFF, SOFT),  # keyboard locked
-    4: (OFF, SOFT),  # insert
-    12: (ON, HARD),  # no local echo
-    20: (OFF, HARD),  # a newline returns the carriage too
-    34: (ON, HARD),  # screen's and tmux's: an ordinary cursor, not a very visible one
-}
-KEYPAD = 66  # the same thing as ESC = and ESC >
 # The alternate screen; 1048 is only the cursor, saved and restored.
-SCREENS = (47, 1047, 1049)
-SAVED_CURSOR = 1048
+_SCREENS, _WITH_CURSOR, _CURSOR = (b"?47", b"?1047", b"?1049"), b"?1049", b"?1048"
+_RESTORED_BY = {b"7": b"\x1b8", b"[s": b"\x1b8", _CURSOR: CSI + _CURSOR + b"l"}
 
-# SGR: the parameters that switch something on, and the one that switches it off again.  0: all off.
-ATTRIBUTES = (
-    ((1, 2), 22),  # bold, faint
-    ((3, 20), 23),  # italic, fraktur
-    ((4, 21), 24),  # underlined
-    ((5, 6), 25),  # blinking
-    ((7,), 27),  # inverse
-    ((8,), 28),  # concealed
-    ((9,), 29),  # crossed out
-    (tuple(range(11, 20)), 10),  # font; on the Linux console line drawing
-    ((26,), 50),  # proportional
-    ((*range(30, 39), *range(90, 98)), 39),  # foreground
-    ((*range(40, 49), *range(100, 108)), 49),  # background
-    ((51, 52), 54),  # framed, encircled
-    ((53,), 55),  # overlined
-    ((58,), 59),  # colour of the underline
-    (tuple(range(60, 65)), 65),  # ideogram marks
-    ((73, 74), 75),  # superscript, subscript
-)
-_ATTRIBUTE_ON = {code: 1 << bit for bit, (codes, _) in enumerate(ATTRIBUTES) for code in codes}
-_ATTRIBUTE_OFF = {off: 1 << bit for bit, (_, off) in enumerate(ATTRIBUTES)}
-_ALL_ATTRIBUTES = (1 << len(ATTRIBUTES)) - 1
-_FONT = _ATTRIBUTE_OFF[10]
-_EXTENDED_COLOURS = {38, 48, 58}
-_EXTENSION = {5: 2, 2: 4}  # 38;5;INDEX and 38;2;RED;GREEN;BLUE
+_KEYBOARD = CSI + b"=0;1u"  # kitty's flags
+# Set by any value but 0: the cursor's style, and the Linux console's.
+_UNDO_VALUE = {b"[ q": CSI + b"0 q", b"[?c": CSI + b"?0c", b"[=u": _KEYBOARD}
+_ZERO = re.compile(rb"0*(?:;1)?")
+_POINTER, _PROGRESS, _PALETTE = OSC + b"22;" + ST, OSC + b"9;4;0" + ST, OSC + b"R" + ST
+_FAR2L = b"_far2l"
+_OF_SCREEN = (_KEYBOARD, _POINTER)  # kitty has them for the main and the alternate screen
 
-_CHARACTER_SETS = {b"(": 0, b")": 1, b"*": 2, b"+": 3, b"-": 1, b".": 2, b"/": 3}
-_DESIGNATE = (b"(", b")", b"*", b"+")
-_ASCII = b"B"
-_TITLES = {0: 3, 1: 1, 2: 2}  # CSI 22;N t: icon name (1), window title (2) or both
-_KEY_RESOURCES = range(8)  # CSI > N ; VALUE m: 4 is modifyOtherKeys, 1 modifyCursorKeys…
-_PALETTE = 256 + 8  # OSC 4: xterm has eight special colours behind the others
-_DYNAMIC_COLOURS = range(10, 20)  # OSC 10 foreground, 11 background, 12 cursor…
+# Styles come back with a saved cursor, and stand in all output: they are not followed, but taken back once
+# they were used.  10 is for the Linux console, whose 0 keeps the font.
+_ATTRIBUTES, _LINK = CSI + b"0;10m", OSC + b"8;;" + ST
+_G0, _G1, _G2, _G3 = b"\x1b(B", b"\x1b)B", b"\x1b*B", b"\x1b+B"
+_STYLES = {
+    b"[m": _ATTRIBUTES,
+    **dict.fromkeys((b"n", b"o"), _SI),
+    **dict(zip((b"(", b")", b"*", b"+", b"-", b".", b"/"), (_G0, _G1, _G2, _G3, _G1, _G2, _G3))),
+}
+
+# CSI > N ; VALUE m: 4 is modifyOtherKeys, 1 modifyCursorKeys…
+_KEY_RESOURCES = [b"%d" % number for number in range(8)]
+# OSC 4; xterm has eight special ones behind the others.
+_COLOURS = {b"%d" % number for number in range(256 + 8)}
+# OSC 10 is the foreground, 11 the background, 12 the cursor…; 110 takes 10 back.
+_DYNAMIC_COLOURS = [b"%d" % number for number in range(10, 20)]
+_RESET_COLOURS = [b"1" + number for number in _DYNAMIC_COLOURS]
+# xterm's stack of colours and kitty's: what pushes or pops them, and what pops them.
+_POP_XTERM, _POP_KITTY = CSI + b"#Q", OSC + b"30101" + ST
+_COLOUR_STACKS = {b"[#P": _POP_XTERM, b"[#Q": _POP_XTERM, b"30001": _POP_KITTY, b"30101": _POP_KITTY}
+_MOST_PUSHED = 16  # xterm keeps 10
 
 # Longer ones no terminal takes in; a sequence must be given up at the same byte however it is cut.
-_MAX_PARAMETERS = 256
-_MAX_SEQUENCE = _MAX_PARAMETERS + 5
-_MAX_OSC = 8192  # "OSC 4" with 256 colours is 6 kB
-_MAX_TITLES = 16  # xterm keeps 10
-
-_PARAMETERS = rb"[0-9:;]{0,%d}" % _MAX_PARAMETERS
-_OSC_TEXT = rb"[^\x07\x0e\x0f\x18\x1a\x1b]{0,%d}(?:\x07|\x1b\\)" % _MAX_OSC
-# What moves the cursor or paints is passed over without a step of Python; so is what styles text (SGR, G0,
-# SO, SI, hyperlinks): there the last one counts, and _style() finds it.
-_TOKENS = re.compile(
-    rb"\x1b(?!\[" + _PARAMETERS + rb"[@-gi-km-qv-~]|\([0-~]|\\|\]8;" + _OSC_TEXT + rb")(?:"
-    rb"\[([<-?]?)(" + _PARAMETERS + rb")([ -/]{0,4})([@-~])"
-    rb"|([ -/]{0,4})([0-OQ-WYZ`-jl-~])"
-    rb"|\](P[0-9A-Fa-f]{7}|R|" + _OSC_TEXT + rb")"
-    rb")?"
-)
-_PREFIX, _VALUES, _MIDDLE, _FINAL, _ESC_MIDDLE, _ESC_FINAL, _COMMAND = range(1, 8)
-# Of a single extended colour only the kind is taken: there are 16 million of them.
-_SGR = re.compile(
-    rb"\x1b\[([34]8(?=;(?:5;[0-9]{1,3}|2;[0-9]{1,3};[0-9]{1,3};[0-9]{1,3})m)|" + _PARAMETERS + rb"(?=m))"
-)
-_LINK = re.compile(rb"\x1b\]8;[^;\x07\x1b]*;[^\x07\x1b]")
-_STRING_START = re.compile(rb"\x1b[]P^_Xk]")  # OSC DCS PM APC SOS; k: screen's title
-# Controls inside a sequence are obeyed as if they stood before it (ECMA-48 leaves it open, DEC's do it).
-_CONTROLLED = re.compile(rb"\x1b\[([\0-\x17\x19\x1c-?\x7f]{0,%d})([@-~])" % _MAX_SEQUENCE)
+_KEPT_BYTES = 8192  # "OSC 4" with 256 colours is 6 kB
+_VALUES = rb"[0-9:;]{0,256}"
+_INSIDE = rb"[\0-\x17\x19\x1c-?\x7f]"
 _CONTROLS = bytes([*range(0x20), 0x7F])
-_UNFINISHED = re.compile(
-    rb"\x1b(?:[ -/]{0,4}|\](?:P[0-9A-Fa-f]{0,6})?|\[[\0-\x17\x19\x1c-?\x7f]{0,%d})\Z" % _MAX_SEQUENCE
-)
+# OSC, DCS, SOS, PM, APC and screen's title.  What sets the Linux console's palette begins as an OSC, but has
+# no end.
+_STRINGS = (b"]", b"P", b"X", b"^", b"_", b"k")
+_SET_PALETTE = rb"P[0-9A-Fa-f]{7}|R"
+_STRING = rb"\](?!%b)[^\x07\x18\x1a\x1b]*|[PX^_k][^\x18\x1a\x1b]*" % _SET_PALETTE
+_UNFINISHED = re.compile(rb"\x1b(?:[ -/]{0,4}|\[%b{0,513}|(?:%b)\x1b?)\Z" % (_INSIDE, _STRING))
 
-_MAIN, _ALTERNATE = 0, 1
-_Saved = tuple[int, frozenset[int], bool, bool, bytes]
+
+@lru_cache(maxsize=8)
+def _sequences(attributes: bool, drawing: bool, link: bool) -> re.Pattern[bytes]:
+    """Return what finds sequences, but for those that need no step of Python.
+
+    These move the cursor, paint, end a style, or use one of the three that was used before.
+    """
+    passed = rb"\[" + _VALUES + (rb"[@-gi-km-qv-~]" if attributes else rb"[@-gi-kn-qv-~]|\[[0:;]{0,256}m")
+    passed += rb"|\([0-~]" if drawing else rb"|\(B"
+    passed += rb"|\]8;[^\x07\x18\x1a\x1b]*(?:\x07|\x1b\\)" if link else rb"|\]8;;(?:\x07|\x1b\\)"
+    control_sequence = rb"(\[[<-?]?)(%b)(?![0-?])(%b{0,256}[@-~])" % (_VALUES, _INSIDE)
+    other = rb"([ -/]{1,4}[0-~]|[0-OQ-WYZ`-jl-~]|\](?:%b)|(?:%b)(?:\x07|\x1b\\)?)" % (_SET_PALETTE, _STRING)
+    return re.compile(rb"\x1b(?!%b|\\)(?:%b|%b)?" % (passed, control_sequence, other))
 
 
 # What a terminal sends by itself: answers to what a program asked (DA, CPR, DSR, DECRPM, XTWINOPS, kitty's
@@ -156,31 +153,42 @@ class Tracker:
     def __init__(self, rows: int = 0) -> None:
         self.rows = rows
         self._rest = b""  # of the last chunk: a sequence that is not complete
-        self._string: bytes | None = None  # the letter behind ESC that began the string we are in
-        self._head = bytearray()  # the string's beginning
+        self._styles: set[bytes] = set()  # what takes back those that were used
         self._reset()
+
+    def _reset(self) -> None:
+        self._set: set[bytes] = set()  # what takes it back
+        self._may_be_inside = False  # whether some terminals are still in a string that others have left
+        self._alternate = b""  # the mode that opened the alternate screen
+        self._restored_by = b""  # what restores the cursor saved on the main screen, if it was not yet
+        self._saved_origin = False  # whether origin mode may come back with a saved cursor
+        self._of_screen: tuple[set[bytes], set[bytes]] = (set(), set())
+        self._keyboards = [0, 0]  # pushed on the stack of the main and of the alternate screen
+        self._pushed: list[bytes] = []  # what pops titles and colours
+
+    @property
+    def is_alternate(self) -> bool:
+        """Whether the alternate screen is shown."""
+        return bool(self._alternate)
 
     @property
     def is_inside(self) -> bool:
         """Whether the last byte stands inside a sequence, which nothing of ours may interrupt."""
-        return bool(self._rest) or self._string is not None
+        return bool(self._rest)
 
     def feed(self, data: bytes) -> None:
         """Take in bytes that are written to the terminal, cut anywhere."""
-        if self._rest:
-            data = self._rest + data
-            self._rest = b""
-        if self._string is None and not (ESC in data or _SO in data or _SI in data):
+        if _SO in data:
+            self._styles.add(_SI)
+        data = self._rest + data
+        if ESC not in data:
             return
-        position = 0
-        while True:
-            while self._string is not None:
-                if position == len(data):
-                    return
-                position = self._follow_string(data, position)
-            position = self._follow(data, position)
-            if self._string is None:
-                return
+        unfinished = _UNFINISHED.search(data, max(data.rfind(ESC, 0, -1), 0))
+        end = unfinished.start() if unfinished else len(data)
+        self._follow(data[:end])
+        self._rest = data[end:]
+        if len(self._rest) > _KEPT_BYTES:
+            self._rest = self._rest[:_KEPT_BYTES] + (ESC if data.endswith(ESC) else b"")
 
     def undo(self) -> bytes:
         """Return the bytes that take back what is set, b"" if nothing is; begin anew.
@@ -188,461 +196,228 @@ class Tracker:
         They neither clear the screen nor move the cursor, but for what leaving the alternate
         screen does, and for origin mode, after which the cursor goes to the last row.
         """
-        undone = bytearray()
-        for sequence in self._steps():
-            undone += sequence
-            self.feed(sequence)
+        steps = [_CAN] if self._rest else []
+        if self._rest[1:2] in _STRINGS or self._may_be_inside:
+            # Not alone: it would have half a clipboard or half a title take effect.
+            steps.append(ST)
+        if _SYNC in self._set:
+            steps.append(_SYNC)
+        if self._alternate:
+            comes_back = bool(self._restored_by) or self._alternate == _WITH_CURSOR
+            steps += [self._undo_screen(comes_back), CSI, self._alternate, b"l", self._restored_by]
+            self._alternate = b""
+            if comes_back:
+                self._restore_cursor()
+        steps.append(self._undo_screen())
+        steps += sorted(self._styles)
+        steps += sorted(self._set - {_SYNC})
+        steps += reversed(self._pushed)
+        self._rest = b""
+        self._styles = set()
         self._reset()
-        return bytes(undone)
+        return b"".join(steps)
 
-    def _reset(self) -> None:
-        self._open = False  # whether some terminal may still be in a string that others have left
-        self._modes: set[int] = set()  # those that are not as in a fresh terminal
-        self._ansi_modes: set[int] = set()
-        self._keypad = False
-        self._attributes = 0
-        self._sets: frozenset[int] = frozenset()  # G0…G3 that are not ASCII
-        self._shifted = False
-        self._link = False
-        self._region = False
-        self._alternate: int | None = None  # the mode that switched to the alternate screen
-        self._saved: list[_Saved | None] = [None, None]
-        self._depth = [0, 0]  # kitty's keyboard stack, for each screen: entries above the first
-        self._flags = [0, 0]  # and the flags of the first
-        self._titles: list[int] = []
-        self._keys: dict[bytes, bytes] = {}  # what was set: how it is taken back
-        self._others: dict[bytes, bytes] = {}
+    def _undo_screen(self, comes_back: bool = False) -> bytes:
+        """Take back what each screen has of its own, and the margins, which send the cursor home.
 
-    # The grammar.
+        comes_back  whether the cursor is restored afterwards anyway
+        """
+        pushed = self._keyboards[self.is_alternate]
+        steps = [CSI + b"<%du" % pushed] if pushed else []
+        steps += sorted(self._of_screen[self.is_alternate])
+        margins = [undo for undo in (_ORIGIN, _SIDES, _REGION) if undo in self._set]
+        self._set.difference_update(margins)
+        if comes_back or not margins:
+            steps += margins
+        elif _ORIGIN in margins:
+            # A saved cursor brings origin mode back; in the last row ours overwrites nothing.
+            steps += [*margins, LAST_ROW]
+        else:
+            steps += [b"\x1b7", *margins, b"\x1b8"]
+        return b"".join(steps)
 
-    def _follow(self, data: bytes, position: int) -> int:
-        """Take in bytes outside of strings; return where a string's content begins, or the end."""
-        styled = position  # what styles text is not looked at yet from here on
-        while True:
-            for token in _TOKENS.finditer(data, position):
-                kind = token.lastindex
-                if kind == _ESC_FINAL:
-                    middle, final = token.group(_ESC_MIDDLE, _ESC_FINAL)
-                    if middle:
-                        self._designate(middle, final)
-                        continue
-                    key, values = final, b""
-                elif kind == _FINAL:
-                    prefix, values, middle, final = token.group(_PREFIX, _VALUES, _MIDDLE, _FINAL)
-                    key = b"[" + prefix + middle + final
-                elif kind == _COMMAND:
-                    self._command(token[_COMMAND])
-                    continue
-                else:
-                    start = token.start()
-                    self._style(data, styled, start)
-                    position = styled = self._follow_odd(data, start)
-                    if self._string is not None:
-                        return position
-                    break
-                if key in _FUNCTIONS:
-                    if key in _STYLED or b"104" in values:  # 1048, 1049
-                        self._style(data, styled, token.start())
-                        styled = token.end()
-                    _FUNCTIONS[key](self, values, final)
-            else:
-                self._style(data, styled, len(data))
-                return len(data)
+    def _note(self, undo: bytes, is_set: bool) -> None:
+        where = self._of_screen[self.is_alternate] if undo in _OF_SCREEN else self._set
+        (where.add if is_set else where.discard)(undo)
 
-    def _follow_odd(self, data: bytes, start: int) -> int:
-        """Take in what begins with ESC and is no complete, clean sequence; return where to go on."""
-        if _UNFINISHED.match(data, start):
-            self._rest = data[start:]
-            return len(data)
-        if _STRING_START.match(data, start):
-            self._string = data[start + 1 : start + 2]
-            self._head.clear()
-            return start + 2
-        sequence = _CONTROLLED.match(data, start)
-        if sequence:
-            clean = CSI + sequence[1].translate(None, _CONTROLS) + sequence[2]
-            if clean != sequence[0]:
-                self._follow(clean, 0)
-            return sequence.end()
-        return start + 1
+    def _follow(self, data: bytes) -> None:
+        """Take in sequences that are complete."""
+        used = [style in self._styles for style in (_ATTRIBUTES, _G0, _LINK)]
+        for start, values, final, text in _sequences(*used).findall(data):
+            key = start + final or text[:1]
+            if key in _FUNCTIONS:
+                _FUNCTIONS[key](self, key, values or text[1:])
+            elif start and key != key.translate(None, _CONTROLS):
+                # Controls are obeyed as if they stood before (ECMA-48 leaves it open, DEC's do it).
+                self._follow(ESC + (start + values + final).translate(None, _CONTROLS))
 
-    def _follow_string(self, data: bytes, position: int) -> int:
-        """Take in a string's content; return where to go on behind it, or the end."""
-        string = self._string
-        end = data.find(ESC, position)
-        stop = len(data) if end < 0 else end
-        # tmux's passthrough doubles each ESC in it and takes every other control as content.
-        doubled = string == b"P" and (self._head + data[position : position + 5])[:5] == b"tmux;"
-        if not doubled:
-            ends = b"\x18\x1a\x07" if string == b"]" else b"\x18\x1a"
-            found = [at for at in (data.find(byte, position, stop) for byte in ends) if at >= 0]
-            if found:
-                stop = min(found)
-        self._head += data[position : min(stop, position + _MAX_OSC - len(self._head))]
-        if stop == len(data):
-            return stop
-        if stop != end:
-            self._end_string(data[stop : stop + 1])
-            return stop + 1
-        following = data[end + 1 : end + 2]
-        if not following:
-            self._rest = ESC
-            return len(data)
-        if following == b"\\":
-            self._end_string(ST)
-            return end + 2
-        if doubled:
-            return end + 2
-        self._end_string(ESC)
-        return end
+    # The functions: key is ESC's final, or the control sequence without its values.
 
-    def _end_string(self, end: bytes) -> None:
-        """Leave a string; where others give it up, kitty and tmux may stay in it until ST."""
-        string, self._string = self._string, None
-        if end == ST:
-            self._open = False
-        elif end != b"\x07":
-            self._open = True
-            return
-        if string == b"]":
-            self._command(bytes(self._head) + end)
+    def _hard_reset(self, key: bytes, values: bytes) -> None:
+        self._reset()
 
-    # The functions.
+    def _soft_reset(self, key: bytes, values: bytes) -> None:
+        self._set -= _SOFT
 
-    def _switch_private_modes(self, values: bytes, final: bytes) -> None:
-        to = final == b"h"
-        for mode in _numbers(values):
-            if mode in SCREENS:
-                self._switch_screen(mode, to)
-            elif mode == SAVED_CURSOR:
-                if to:
-                    self._save_cursor(how_restored=CSI + b"?%dl" % SAVED_CURSOR)
-                else:
-                    self._restore_cursor()
-            elif mode == KEYPAD:
-                self._keypad = to
-            elif mode in PRIVATE_MODES:
-                _switch(self._modes, mode, to != PRIVATE_MODES[mode][0])
-
-    def _switch_ansi_modes(self, values: bytes, final: bytes) -> None:
-        to = final == b"h"
-        for mode in _numbers(values):
-            if mode in ANSI_MODES:
-                _switch(self._ansi_modes, mode, to != ANSI_MODES[mode][0])
-
-    def _switch_screen(self, mode: int, to: bool) -> None:
-        if to and self._alternate is None:
-            if mode == 1049:
-                self._save_cursor(how_restored=b"")
-            self._alternate = mode
-        elif not to and self._alternate is not None:
-            self._alternate = None
-            if mode == 1049:
+    def _switch_modes(self, key: bytes, values: bytes) -> None:
+        prefix, to = key[1:-1], key[-1:]
+        for value in values.split(b";"):
+            mode = prefix + value.lstrip(b"0")
+            if mode in MODES:
+                self._note(_UNDO_MODE[mode], to != MODES[mode])
+            elif mode in _SCREENS:
+                self._switch_screen(mode, to == b"h")
+            elif mode == _CURSOR and to == b"h":
+                self._save_cursor(mode)
+            elif mode == _CURSOR:
                 self._restore_cursor()
 
-    @property
-    def _screen(self) -> int:
-        return _MAIN if self._alternate is None else _ALTERNATE
+    def _switch_screen(self, mode: bytes, to: bool) -> None:
+        if to and not self._alternate:
+            if mode == _WITH_CURSOR:
+                self._save_cursor(mode)
+            self._alternate = mode
+        elif self._alternate and not to:
+            self._alternate = b""
+            if mode == _WITH_CURSOR:
+                self._restore_cursor()
 
-    def _save_cursor(self, values: bytes = b"", final: bytes = b"", how_restored: bytes = b"\x1b8") -> None:
-        """Save what DECSC does beside the position; "CSI LEFT;RIGHT s" sets margins instead."""
-        if not values:
-            state = (self._attributes, self._sets, self._shifted, 6 in self._modes, how_restored)
-            self._saved[self._screen] = state
+    def _save_cursor(self, key: bytes, values: bytes = b"") -> None:
+        if values:  # "CSI LEFT;RIGHT s" sets margins
+            return
+        self._saved_origin |= _ORIGIN in self._set
+        if not self._alternate:
+            self._restored_by = _RESTORED_BY.get(key, b"")
 
-    def _restore_cursor(self, values: bytes = b"", final: bytes = b"") -> None:
-        saved = self._saved[self._screen] or (0, frozenset(), False, False, b"")
-        if not values:
-            self._attributes, self._sets, self._shifted, origin, _ = saved
-            _switch(self._modes, 6, origin)
-            self._saved[self._screen] = (*saved[:4], b"")
+    def _restore_cursor(self, key: bytes = b"", values: bytes = b"") -> None:
+        if values:  # "CSI NUMBER u" is a key
+            return
+        if self._saved_origin:
+            self._set.add(_ORIGIN)
+        if not self._alternate:
+            self._restored_by = b""
 
-    def _switch_keypad(self, values: bytes, final: bytes) -> None:
-        self._keypad = final == b"="
+    def _switch_keypad(self, key: bytes, values: bytes) -> None:
+        self._note(_KEYPAD, key == b"=")
 
-    def _hard_reset(self, values: bytes, final: bytes) -> None:
-        self._reset()
+    def _set_value(self, key: bytes, values: bytes) -> None:
+        self._note(_UNDO_VALUE[key], not _ZERO.fullmatch(values))
 
-    def _soft_reset(self, values: bytes, final: bytes) -> None:
-        """Take back what every terminal does that knows it; the mouse is not among it in xterm."""
-        self._modes = {mode for mode in self._modes if not PRIVATE_MODES[mode][1]}
-        self._ansi_modes = {mode for mode in self._ansi_modes if not ANSI_MODES[mode][1]}
-        self._keypad = self._shifted = self._region = False
-        self._sets = frozenset()
-        self._attributes = 0
-        self._saved[self._screen] = None
-
-    def _shift(self, values: bytes, final: bytes) -> None:
-        self._shifted = True
-
-    def _designate(self, middle: bytes, final: bytes) -> None:
-        number = _CHARACTER_SETS.get(middle[:1])
-        if number is not None:
-            if (middle[1:] + final, middle[:1]) == (_ASCII, _DESIGNATE[number]):
-                self._sets -= {number}
-            else:
-                self._sets |= {number}
-
-    def _set_region(self, values: bytes, final: bytes) -> None:
-        top, bottom = (*_numbers(values), 0)[:2]
+    def _set_region(self, key: bytes, values: bytes) -> None:
+        top, bottom = _numbers(values + b";")[:2]
         if not bottom or top < bottom:  # others are ignored
-            self._region = top > 1 or (bottom > 0 and not 0 < self.rows <= bottom)
+            is_set = top > 1 or (bottom > 0 and not 0 < self.rows <= bottom)
+            self._note(_REGION, is_set)
 
-    def _style(self, data: bytes, start: int, end: int) -> None:
-        """Take in what styles text among bytes outside of strings, and ST."""
-        out, back = data.rfind(_SO, start, end), data.rfind(_SI, start, end)
-        if out != back:
-            self._shifted = out > back
-        if data.find(ESC, start, end) < 0:
-            return
-        if self._open and data.find(ST, start, end) >= 0:
-            self._open = False
-        at = data.rfind(b"\x1b(", start, end)
-        if at >= 0:
-            self._designate(b"(", data[at + 2 : at + 3])
-        at = data.rfind(b"\x1b]8;", start, end)
-        if at >= 0:
-            self._link = _LINK.match(data, at) is not None
-        at = data.rfind(b"\x1b[m", start, end)
-        at = max(at, data.rfind(b"\x1b[0m", max(start, at), end))
-        if at >= 0:
-            self._attributes = 0
-        for values in _SGR.findall(data, max(start, at), end):
-            kept, added = _attributes(values)
-            self._attributes = self._attributes & kept | added
+    def _use_style(self, key: bytes, values: bytes) -> None:
+        if ESC + key + values != _STYLES[key]:
+            self._styles.add(_STYLES[key])
 
-    def _push_keyboard(self, values: bytes, final: bytes) -> None:
-        self._depth[self._screen] += 1
+    def _set_keyboard(self, key: bytes, values: bytes) -> None:
+        if not self._keyboards[self.is_alternate]:  # otherwise it goes with what was pushed
+            self._set_value(key, values)
 
-    def _pop_keyboard(self, values: bytes, final: bytes) -> None:
-        screen = self._screen
-        left = self._depth[screen] - max(_numbers(values)[0], 1)
-        if left < 0:
-            self._flags[screen] = 0  # a stack that is emptied has no flags
-        self._depth[screen] = max(left, 0)
+    def _push_keyboard(self, key: bytes, values: bytes) -> None:
+        self._keyboards[self.is_alternate] += 1
 
-    def _set_keyboard(self, values: bytes, final: bytes) -> None:
-        screen = self._screen
-        if not self._depth[screen]:
-            flags, how = (*_numbers(values), 1)[:2]
-            before = self._flags[screen]
-            self._flags[screen] = {2: before | flags, 3: before & ~flags}.get(how, flags)
+    def _pop_keyboard(self, key: bytes, values: bytes) -> None:
+        left = self._keyboards[self.is_alternate] - max(_numbers(values)[0], 1)
+        self._keyboards[self.is_alternate] = max(left, 0)
 
-    def _set_keys(self, values: bytes, final: bytes) -> None:
-        """Set one resource, or with no value give it back: "CSI > 4 ; 2 m", "CSI > 4 m", "CSI > m"."""
-        first, value = [*values.split(b";"), b""][:2]
-        if not first:
-            self._keys = {key: undo for key, undo in self._keys.items() if not key.endswith(final)}
-        elif _numbers(first)[0] in _KEY_RESOURCES:
-            key = b"%d" % _numbers(first)[0] + final
-            self._note(
-                self._keys, key, value not in ((b"", b"0") if key == b"4m" else (b"",)), CSI + b">" + key
-            )
+    def _set_keys(self, key: bytes, values: bytes) -> None:
+        """Set a resource or give it back, "CSI > 4 ; 2 m" and "CSI > 4 m"; without a number, all of them."""
+        number, _, value = values.partition(b";")
+        for resource in [number] if number else _KEY_RESOURCES:
+            if resource in _KEY_RESOURCES:
+                self._note(CSI + b">" + resource + key[-1:], number != b"" and value != b"")
 
-    def _disable_keys(self, values: bytes, final: bytes) -> None:
+    def _disable_keys(self, key: bytes, values: bytes) -> None:
         """Switch a resource off, "CSI > 4 n": for xterm that is not how it begins."""
-        self._set_keys(b"%d;-1" % _numbers(values)[0], b"m")
+        self._set_keys(b"[>m", (values or b"2") + b";-1")
 
-    def _set_cursor_style(self, values: bytes, final: bytes) -> None:
-        self._note(self._others, b" q", _numbers(values)[0] != 0, CSI + b"0 q")
+    def _move_title(self, key: bytes, values: bytes) -> None:
+        """Push the icon name (1), the window's title (2) or both, "CSI 22;N t", or pop it, "CSI 23;N t"."""
+        deed, which = _numbers(values + b";")[:2]
+        if deed in (22, 23) and which in (0, 1, 2):
+            self._push_or_pop(deed == 22, CSI + b"23;%dt" % which)
 
-    def _set_console_cursor(self, values: bytes, final: bytes) -> None:
-        self._note(self._others, b"?c", _numbers(values)[0] != 0, CSI + b"?0c")
+    def _move_colours(self, key: bytes, values: bytes = b"") -> None:
+        self._push_or_pop(key in (b"[#P", b"30001"), _COLOUR_STACKS[key])
 
-    def _move_title(self, values: bytes, final: bytes) -> None:
-        deed, which = (*_numbers(values), 0)[:2]
-        titles = _TITLES.get(which, 0)
-        if deed == 22 and titles:
-            self._titles = [*self._titles, titles][-_MAX_TITLES:]
-        elif deed == 23:
-            for at in reversed(range(len(self._titles))):
-                self._titles[at], titles = self._titles[at] & ~titles, titles & ~self._titles[at]
-            self._titles = [pushed for pushed in self._titles if pushed]
+    def _push_or_pop(self, push: bool, pop: bytes) -> None:
+        if push:
+            self._pushed = [*self._pushed, pop][-_MOST_PUSHED:]
+        elif pop in self._pushed:
+            self._pushed.remove(pop)
 
-    def _command(self, text: bytes) -> None:
-        """Take in an OSC with its end: hyperlinks, colours and the progress bar."""
-        if text == b"R":
-            self._others.pop(b"console palette", None)
-            return
-        if not text.endswith((b"\x07", ST)):
-            self._others[b"console palette"] = OSC + b"R" + ST
-            return
-        number, *values = text[: -2 if text.endswith(ST) else -1].split(b";")
-        if number == b"8" and values:
-            self._link = values[1:] not in ([], [b""])
-        elif number == b"9" and values[:1] == [b"4"]:
-            self._note(self._others, b"9", values[1:2] not in ([], [b"0"]), OSC + b"9;4;0" + ST)
-        elif number == b"4":
-            for colour, value in zip(map(_colour, values[::2]), values[1::2]):
-                if value != b"?" and colour < _PALETTE:
-                    self._others[b"4;%d" % colour] = OSC + b"104;%d" % colour + ST
-        elif number == b"104":
-            for key in [b"4;%d" % _colour(value) for value in values if value.isdigit()] or list(
-                self._others
-            ):
-                if key.startswith(b"4;"):
-                    self._others.pop(key, None)
-        elif number.isdigit() and len(number) <= 3:
-            self._set_colours(int(number), values)
+    def _take_string(self, key: bytes, text: bytes) -> None:
+        """Take in a string with its end; where others give it up, kitty and tmux may stay in it until ST."""
+        if not text.endswith(ST):
+            self._may_be_inside = True
+        if key + text[:5] == _FAR2L:  # which takes BEL for an end
+            self._note(ESC + _FAR2L + b"0" + ST, text[5:6] == b"1")
 
-    def _set_colours(self, number: int, values: list[bytes]) -> None:
-        """Set the dynamic colours from a number on, or give one back."""
-        if number - 100 in _DYNAMIC_COLOURS:
-            self._others.pop(b"%d" % number, None)
-        elif number in _DYNAMIC_COLOURS:
-            for colour, value in zip(range(number, _DYNAMIC_COLOURS.stop), values):
-                if value not in (b"", b"?"):
-                    self._others[b"%d" % (colour + 100)] = OSC + b"%d" % (colour + 100) + ST
-
-    @staticmethod
-    def _note(where: dict[bytes, bytes], key: bytes, is_set: bool, undo: bytes) -> None:
-        if is_set:
-            where[key] = undo
+    def _take_command(self, key: bytes, text: bytes) -> None:
+        """Take in an OSC with its end, or what sets the Linux console's palette, which has none."""
+        if text.endswith((ST, _BEL)):
+            text = text[: -1 if text.endswith(_BEL) else -2]
+            self._command(*text[: _KEPT_BYTES - 2].split(b";"))
+        elif re.fullmatch(_SET_PALETTE, text):
+            self._note(_PALETTE, text != b"R")
         else:
-            where.pop(key, None)
+            self._take_string(key, text)
 
-    # Taking back.  Each step is fed to the tracker before the next one is asked for.
-
-    def _steps(self) -> Iterator[bytes]:
-        """Return the sequences in their order: what was cut off, this screen, the main screen, the rest."""
-        if self._rest or self._string is not None:
-            # Not ST alone: it would have half a clipboard or half a title take effect.
-            yield _CAN
-        if self._open or self._string is not None:
-            yield ST
-        if 2026 in self._modes:
-            yield CSI + b"?2026l"
-        yield from self._screen_steps()
-        if self._alternate is not None:
-            yield CSI + b"?%dl" % self._alternate
-            how_restored = self._how_restored
-            if how_restored:
-                yield how_restored
-            yield from self._screen_steps()
-        for mode, (default, _) in ANSI_MODES.items():
-            if mode in self._ansi_modes:
-                yield CSI + b"%d%c" % (mode, b"h" if default else b"l")
-        if self._keypad:
-            yield b"\x1b>"  # not ?66l, which the Linux console does not know
-        for mode, (default, _) in PRIVATE_MODES.items():
-            if mode in self._modes:
-                yield CSI + b"?%d%c" % (mode, b"h" if default else b"l")
-        yield from list(self._others.values())
-        for titles in self._titles[::-1]:
-            yield CSI + b"23;%dt" % (titles % 3)
-
-    def _screen_steps(self) -> Iterator[bytes]:
-        """Return what belongs to one screen, or comes back with its saved cursor."""
-        yield from list(self._keys.values())
-        if self._depth[self._screen]:
-            yield CSI + b"<%du" % self._depth[self._screen]
-        if self._flags[self._screen]:
-            yield CSI + b"=0;1u"
-        yield from self._margin_steps()
-        if self._shifted:
-            yield _SI
-        for number in sorted(self._sets):
-            yield ESC + _DESIGNATE[number] + _ASCII
-        if self._attributes:
-            # The Linux console keeps the font through SGR 0.
-            yield CSI + (b"0;10m" if self._attributes & _FONT else b"0m")
-        if self._link:
-            yield OSC + b"8;;" + ST
-
-    def _margin_steps(self) -> Iterator[bytes]:
-        """Return what frees the margins: all of it sends the cursor home.
-
-        Saving the cursor saves origin mode too, so where that is on nothing brings the cursor back;
-        in the last row it overwrites nothing.
-        """
-        origin, sides = 6 in self._modes, 69 in self._modes
-        if not (origin or sides or self._region):
-            return
-        brought_back = self._alternate == 1049 or (self._alternate is not None and self._how_restored)
-        bracket = not (origin or brought_back)
-        if bracket:
-            yield b"\x1b7"
-        if origin:
-            yield CSI + b"?6l"
-        if sides:
-            yield CSI + b"?69l"
-        if self._region:
-            yield CSI + b"r"
-        if bracket:
-            yield b"\x1b8"
-        elif not brought_back:
-            yield CSI + b"999B"
-
-    @property
-    def _how_restored(self) -> bytes:
-        """How the main screen's cursor is restored that the remote saved and did not restore yet."""
-        saved = self._saved[_MAIN]
-        return saved[4] if saved else b""
+    def _command(self, number: bytes, *values: bytes) -> None:
+        """Take in an OSC: links, colours, the pointer, the progress bar."""
+        if number == b"8":
+            self._styles.add(_LINK)
+        elif number == b"4":
+            for colour, value in zip(values[::2], values[1::2]):
+                if colour in _COLOURS and value != b"?":
+                    self._set.add(OSC + b"104;" + colour + ST)
+        elif number == b"104":
+            for colour in values or _COLOURS:
+                self._set.discard(OSC + b"104;" + colour + ST)
+        elif number in _DYNAMIC_COLOURS:
+            first = _DYNAMIC_COLOURS.index(number)
+            for colour, value in zip(_DYNAMIC_COLOURS[first:], values):
+                if value not in (b"", b"?"):
+                    self._set.add(OSC + b"1" + colour + ST)
+        elif number in _RESET_COLOURS:
+            self._set.discard(OSC + number + ST)
+        elif number in _COLOUR_STACKS:
+            self._move_colours(number)
+        elif number == b"9" and values[:1] == (b"4",):
+            self._note(_PROGRESS, values[1:2] not in ((), (b"0",)))
+        elif number == b"22" and values and values[0][:1] not in (b"<", b"?"):
+            self._note(_POINTER, values[0] != b"")  # empties kitty's stack too
 
 
-# ESC FINAL, or "[" and the PREFIX, MIDDLE and FINAL of a control sequence.
+# By ESC's final or the first byte behind it; by the control sequence without its values.
 _FUNCTIONS: dict[bytes, Callable[[Tracker, bytes, bytes], None]] = {
     b"7": Tracker._save_cursor,
     b"8": Tracker._restore_cursor,
-    b"=": Tracker._switch_keypad,
-    b">": Tracker._switch_keypad,
+    **dict.fromkeys((b"=", b">"), Tracker._switch_keypad),
     b"c": Tracker._hard_reset,
-    b"n": Tracker._shift,
-    b"o": Tracker._shift,
-    b"[?h": Tracker._switch_private_modes,
-    b"[?l": Tracker._switch_private_modes,
-    b"[h": Tracker._switch_ansi_modes,
-    b"[l": Tracker._switch_ansi_modes,
+    **dict.fromkeys(_STRINGS, Tracker._take_string),
+    b"]": Tracker._take_command,
+    **dict.fromkeys(_STYLES, Tracker._use_style),
+    **dict.fromkeys((b"[h", b"[l", b"[?h", b"[?l"), Tracker._switch_modes),
+    **dict.fromkeys(_UNDO_VALUE, Tracker._set_value),
     b"[!p": Tracker._soft_reset,
     b"[r": Tracker._set_region,
     b"[s": Tracker._save_cursor,
     b"[u": Tracker._restore_cursor,
+    b"[=u": Tracker._set_keyboard,
     b"[>u": Tracker._push_keyboard,
     b"[<u": Tracker._pop_keyboard,
-    b"[=u": Tracker._set_keyboard,
-    b"[>m": Tracker._set_keys,
+    **dict.fromkeys((b"[>m", b"[>f"), Tracker._set_keys),
     b"[>n": Tracker._disable_keys,
-    b"[>f": Tracker._set_keys,
-    b"[ q": Tracker._set_cursor_style,
-    b"[?c": Tracker._set_console_cursor,
     b"[t": Tracker._move_title,
+    **dict.fromkeys((b"[#P", b"[#Q"), Tracker._move_colours),
 }
-# Those before which _style() must have caught up.
-_STYLED = {b"7", b"8", b"c", b"n", b"o", b"[s", b"[u", b"[!p"}
 
 
-@lru_cache(maxsize=1024)
-def _numbers(values: bytes) -> tuple[int, ...]:
+def _numbers(values: bytes) -> list[int]:
     """Return the parameters of a control sequence, 0 for those left out: at least one."""
-    return tuple(int(value) if value.isdigit() else 0 for value in values.split(b";"))
-
-
-def _colour(digits: bytes) -> int:
-    """Return the number of a palette's colour, or one beyond them all: int() does not take every length."""
-    return int(digits) if digits.isdigit() and len(digits) <= 9 else _PALETTE
-
-
-def _switch(modes: set[int], mode: int, on: bool) -> None:
-    (modes.add if on else modes.discard)(mode)
-
-
-@lru_cache(maxsize=1024)
-def _attributes(values: bytes) -> tuple[int, int]:
-    """Return which attributes an SGR keeps and which it adds, as bits by their place in ATTRIBUTES."""
-    kept, added = _ALL_ATTRIBUTES, 0
-    parameters = iter(values.split(b";"))
-    for parameter in parameters:
-        first, *parts = parameter.split(b":")
-        code = _numbers(first)[0]
-        off = _ALL_ATTRIBUTES if code == 0 else _ATTRIBUTE_OFF.get(code, 0)
-        if code == 4 and parts == [b"0"]:
-            off = _ATTRIBUTE_ON[4]
-        else:
-            added |= _ATTRIBUTE_ON.get(code, 0)
-        kept &= ~off
-        added &= ~off
-        if code in _EXTENDED_COLOURS and not parts:
-            space = _numbers(next(parameters, b""))[0]
-            for _ in range(_EXTENSION.get(space, 1) - 1):
-                next(parameters, None)
-    return kept, added
+    return [int(value) if value.isdigit() else 0 for value in values.split(b";")]

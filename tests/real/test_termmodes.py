@@ -1,7 +1,8 @@
-"""What a recorded program set in a real tmux is taken back there."""
+"""What a recorded program set in a real tmux is taken back there; a title is no text on a real terminal."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from harness import need, wait_for
+from pykeepssh import terminal
 from pykeepssh.termmodes import Tracker
 
 ROWS = 24
@@ -99,3 +101,23 @@ def test_a_program_that_was_cut_off_leaves_tmux_as_it_was(pane: Pane, path: Path
         if dead[0] == "0":
             assert after[len(FLAGS) :] == dead[len(FLAGS) :], (len(cut), undone)
     assert changed or path.stem.startswith(("bash", "vim-linux"))
+
+
+@pytest.mark.parametrize(
+    ("term", "has_title"),
+    [("xterm-256color", True), ("screen", True), ("eterm-color", False), ("linux", False), ("dumb", False)],
+)
+def test_a_title_is_shown_only_where_it_is_no_text(term: str, has_title: bool) -> None:
+    ours, theirs = os.openpty()
+    person = terminal.Terminal(theirs, theirs)
+    screen = terminal.Screen(person, term, no_colour=True)
+    screen.title("away")
+    screen.title("")
+    screen.line("end")
+    seen = b""
+    while b"end" not in seen:
+        seen += os.read(ours, 1024)
+    assert (b"away" in seen) == has_title
+    person.close()
+    os.close(ours)
+    os.close(theirs)
