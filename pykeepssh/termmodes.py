@@ -56,7 +56,7 @@ MODES = {
     b"?66": b"l",  # application keypad, as ESC = and ESC >
     b"?67": b"l",  # backspace sends BS, not DEL
     b"?69": b"l",  # left and right margins
-    b"?1036": b"h",  # Alt sends ESC; xterm begins without it, but programs count on it
+    b"?1036": b"h",  # Alt sends ESC: so most terminals begin, and programs count on it
     b"2": b"l",  # keyboard locked
     b"4": b"l",  # insert
     b"12": b"h",  # no local echo
@@ -98,7 +98,7 @@ _COLOURS = {b"%d" % number for number in range(256 + 8)}
 # OSC 10 is the foreground, 11 the background, 12 the cursor…; 110 takes 10 back.
 _DYNAMIC_COLOURS = [b"%d" % number for number in range(10, 20)]
 _RESET_COLOURS = [b"1" + number for number in _DYNAMIC_COLOURS]
-# xterm's stack of colours and kitty's: what pushes or pops them, and what pops them.
+# What pushes or pops all colours, xterm's way and kitty's: what pops them.
 _POP_XTERM, _POP_KITTY = CSI + b"#Q", OSC + b"30101" + ST
 _COLOUR_STACKS = {b"[#P": _POP_XTERM, b"[#Q": _POP_XTERM, b"30001": _POP_KITTY, b"30101": _POP_KITTY}
 _MOST_PUSHED = 16  # xterm keeps 10
@@ -113,6 +113,8 @@ _CONTROLS = bytes([*range(0x20), 0x7F])
 _STRINGS = (b"]", b"P", b"X", b"^", b"_", b"k")
 _SET_PALETTE = rb"P[0-9A-Fa-f]{7}|R"
 _STRING = rb"\](?!%b)[^\x07\x18\x1a\x1b]*|[PX^_k][^\x18\x1a\x1b]*" % _SET_PALETTE
+# tmux's passthrough doubles each ESC in it and takes CAN and SUB as content.
+_PASSTHROUGH = rb"Ptmux;(?:[^\x1b]+|\x1b[^\\])*"
 _UNFINISHED = re.compile(rb"\x1b(?:[ -/]{0,4}|\[%b{0,513}|(?:%b)\x1b?)\Z" % (_INSIDE, _STRING))
 
 
@@ -126,7 +128,11 @@ def _sequences(attributes: bool, drawing: bool, link: bool) -> re.Pattern[bytes]
     passed += rb"|\([0-~]" if drawing else rb"|\(B"
     passed += rb"|\]8;[^\x07\x18\x1a\x1b]*(?:\x07|\x1b\\)" if link else rb"|\]8;;(?:\x07|\x1b\\)"
     control_sequence = rb"(\[[<-?]?)(%b)(?![0-?])(%b{0,256}[@-~])" % (_VALUES, _INSIDE)
-    other = rb"([ -/]{1,4}[0-~]|[0-OQ-WYZ`-jl-~]|\](?:%b)|(?:%b)(?:\x07|\x1b\\)?)" % (_SET_PALETTE, _STRING)
+    other = rb"([ -/]{1,4}[0-~]|[0-OQ-WYZ`-jl-~]|\](?:%b)|(?:%b|%b)(?:\x07|\x1b\\)?)" % (
+        _SET_PALETTE,
+        _PASSTHROUGH,
+        _STRING,
+    )
     return re.compile(rb"\x1b(?!%b|\\)(?:%b|%b)?" % (passed, control_sequence, other))
 
 
@@ -153,17 +159,19 @@ class Tracker:
     def __init__(self, rows: int = 0) -> None:
         self.rows = rows
         self._rest = b""  # of the last chunk: a sequence that is not complete
+        self._in_passthrough = False  # at the end of what was followed
         self._styles: set[bytes] = set()  # what takes back those that were used
         self._reset()
 
     def _reset(self) -> None:
-        self._set: set[bytes] = set()  # what takes it back
+        self._set: set[bytes] = set()  # what takes back what is set
         self._may_be_inside = False  # whether some terminals are still in a string that others have left
         self._alternate = b""  # the mode that opened the alternate screen
         self._restored_by = b""  # what restores the cursor saved on the main screen, if it was not yet
         self._saved_origin = False  # whether origin mode may come back with a saved cursor
+        # Of the main and the alternate screen: as _set; how many states are on kitty's keyboard stack.
         self._of_screen: tuple[set[bytes], set[bytes]] = (set(), set())
-        self._keyboards = [0, 0]  # pushed on the stack of the main and of the alternate screen
+        self._keyboards = [0, 0]
         self._pushed: list[bytes] = []  # what pops titles and colours
 
     @property
@@ -185,8 +193,11 @@ class Tracker:
             return
         unfinished = _UNFINISHED.search(data, max(data.rfind(ESC, 0, -1), 0))
         end = unfinished.start() if unfinished else len(data)
+        self._in_passthrough = False
         self._follow(data[:end])
         self._rest = data[end:]
+        if self._in_passthrough:
+            self._rest = b"\x1bPtmux;" + ESC * _ends_in_half_a_pair(data[:end]) + self._rest
         if len(self._rest) > _KEPT_BYTES:
             self._rest = self._rest[:_KEPT_BYTES] + (ESC if data.endswith(ESC) else b"")
 
@@ -352,10 +363,12 @@ class Tracker:
 
     def _take_string(self, key: bytes, text: bytes) -> None:
         """Take in a string with its end; where others give it up, kitty and tmux may stay in it until ST."""
-        if not text.endswith(ST):
-            self._may_be_inside = True
         if key + text[:5] == _FAR2L:  # which takes BEL for an end
             self._note(ESC + _FAR2L + b"0" + ST, text[5:6] == b"1")
+        if key == b"P" and text.startswith(b"tmux;"):
+            self._in_passthrough = not (text.endswith(ST) and _ends_in_half_a_pair(text[:-1]))
+        elif not text.endswith(ST):
+            self._may_be_inside = True
 
     def _take_command(self, key: bytes, text: bytes) -> None:
         """Take in an OSC with its end, or what sets the Linux console's palette, which has none."""
@@ -421,3 +434,8 @@ _FUNCTIONS: dict[bytes, Callable[[Tracker, bytes, bytes], None]] = {
 def _numbers(values: bytes) -> list[int]:
     """Return the parameters of a control sequence, 0 for those left out: at least one."""
     return [int(value) if value.isdigit() else 0 for value in values.split(b";")]
+
+
+def _ends_in_half_a_pair(data: bytes) -> bool:
+    """Tell whether the last ESC of a passthrough is not yet doubled."""
+    return (len(data) - len(data.rstrip(ESC))) % 2 == 1
