@@ -1,6 +1,7 @@
 # make test   all that a change has to pass; sets itself up on a machine that has nothing yet
 # make demo   kssh against a throwaway sshd on this machine: a tunnel dies and comes back
 # make bench  how soon tunnels are back on a network that breaks, beside autossh: two to three hours
+# make docs   the pictures in docs/, from a real run and from the benchmark's figures
 # make unit   a single step; likewise lint, types, man, real
 # make clean  forget .venv and what the tools left
 
@@ -9,7 +10,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 PAGES := $(wildcard man/*.1)
 
-.PHONY: test demo bench lint types man unit real clean
+.PHONY: test demo bench docs lint types man unit real clean
 
 test: lint types man unit real
 
@@ -42,6 +43,11 @@ bench: $(READY)
 	$(BIN)/python tests/bench/recovery.py --idle
 	$(BIN)/python tests/bench/recovery.py --flaps 300
 	-$(BIN)/python tests/bench/terminal.py
+
+docs: $(READY)
+	$(BIN)/python -m pip install -q --disable-pip-version-check matplotlib
+	$(BIN)/python docs/record.py recording
+	$(BIN)/python docs/record.py recovery
 
 clean:
 	rm -rf $(VENV) .tox .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache *.egg-info build dist

@@ -3,8 +3,8 @@
     python docs/record.py recording   runs kssh against a throwaway sshd and writes recording.svg
     python docs/record.py recovery    draws the recovery table of benchmarks.md as recovery.svg
 
-Nothing in the pictures is drawn by hand: the recording is what a real terminal showed, with its own times (a
-wait of more than PAUSE_S is shortened to that); the bars are the figures that tests/bench/recovery.py printed.
+Nothing in the pictures is drawn by hand: the recording is what a real terminal showed, with its own times
+(a wait of more than PAUSE_S is shortened to that); the bars are the figures of tests/bench/recovery.py.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from typing import NamedTuple
 
 import pyte
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+
+from harness import Relay, Sshd, Terminal, program, shell, wait_for
+
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent / "tests"))
-
-from harness import Relay, Sshd, Terminal, shell, wait_for
-
 ROWS, COLUMNS = 12, 90
 PAUSE_S = 1.5  # the longest that nothing happens in the recording
 KEY_S = 0.07  # between two typed keys
@@ -97,7 +97,8 @@ def record() -> list[Moment]:
             config = sshd.config_for(relay.port)
             config.write_text(config.read_text().replace("Host t\n", "Host office\n"))
             with shell(rows=ROWS, columns=COLUMNS, env={"KSSH_STATE_DIR": str(folder / "state")}) as terminal:
-                terminal.send(f"kssh() {{ command {sys.prefix}/bin/kssh -F {config} \"$@\"; }}; clear\r".encode())
+                define = f'kssh() {{ command {program()} -F {config} "$@"; }}; clear'
+                terminal.send(f"{define}\r".encode())
                 terminal.expect(b"local$ ")
                 recorder = Recorder(terminal)
                 recorder.moments.append(Moment(time.monotonic(), b"local$ "))
@@ -160,11 +161,13 @@ def animated(moments: list[Moment]) -> str:
     whole = sum(stands for stands, _ in frames)
     width, height = 24 + COLUMNS * CELL_X, 40 + ROWS * CELL_Y
     out = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height}" width="{width:.0f}" '
-        f'height="{height}" font-family="ui-monospace,Menlo,Consolas,monospace" font-size="14" '
-        'xml:space="preserve">',
+        (
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height}" width="{width:.0f}" '
+            f'height="{height}" font-family="ui-monospace,Menlo,Consolas,monospace" font-size="14" '
+            'xml:space="preserve">'
+        ),
         "<title>A link dies while kssh runs, and comes back</title>",
-        f'<rect width="100%" height="100%" rx="8" fill="#2e3440"/>',
+        '<rect width="100%" height="100%" rx="8" fill="#2e3440"/>',
         *(f'<circle cx="{18 + 18 * i}" cy="14" r="5" fill="#4c566a"/>' for i in range(3)),
     ]
     begin = 0.0
@@ -212,10 +215,10 @@ def plotted(target: Path) -> None:
     found = figures((HERE / "benchmarks.md").read_text())
     figure, axes = plt.subplots(figsize=(8.6, 0.62 * len(found) + 1.3))
     for row, values in enumerate(found.values()):
-        for place, (program, colour) in enumerate(PROGRAMS.items()):
-            median, least, most = values[program]
+        for place, (name, colour) in enumerate(PROGRAMS.items()):
+            median, least, most = values[name]
             y = row + (place - 1) * 0.27
-            label = program if row == 0 else None
+            label = name if row == 0 else None
             axes.barh(y, median, 0.25, color=colour, label=label, xerr=[[median - least], [most - median]])
             axes.text(most * 1.08, y, f"{median:g} s", va="center", fontsize=7.5)
     axes.set_xscale("log")
