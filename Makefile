@@ -45,9 +45,9 @@ bench: $(READY)
 	-$(BIN)/python tests/bench/terminal.py
 
 docs: $(READY)
-	$(BIN)/python -m pip install -q --disable-pip-version-check matplotlib
 	$(BIN)/python docs/record.py recording
-	$(BIN)/python docs/record.py recovery
+	$(BIN)/python -m pip install -q --disable-pip-version-check --target $(VENV)/plots matplotlib
+	PYTHONPATH=$(VENV)/plots $(BIN)/python docs/record.py recovery
 
 clean:
 	rm -rf $(VENV) .tox .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache *.egg-info build dist

@@ -22,13 +22,6 @@ if TYPE_CHECKING:
     from .terminal import Screen
 
 _KEYS = {b"\r": RETRY_NOW, b"\n": RETRY_NOW, b"\x03": QUIT, b"\x1a": SUSPEND_JOB}
-_LETTERS = (b"q", b"Q")  # that mean QUIT
-# A letter sooner than this after a link's death was meant for the session, unless it stays alone.
-NOTICE_S = 1.0
-# A letter that is not alone for so long belongs to a line, and so does one that follows another key of no
-# meaning within the longer time: a slow typist's line would go on in the local shell.
-TYPING_S = 0.5
-SLOW_TYPING_S = 3.0
 SILENT_S = 1.5  # an echo that takes longer than this may never come
 STALL_S = 6.0  # an echo that takes longer than this is no slow line any more
 _MOST_HELD_LINES = 50
@@ -36,7 +29,6 @@ _LINE_END = b"\r\n"
 
 # Timers on the loop.
 _COUNTDOWN = "countdown"
-_ALONE = "a letter alone"
 _STALL = "stall"
 
 
@@ -55,13 +47,11 @@ class Console:
         bell: bool,
         stall_notice: bool,
         silent: Callable[[], None],
-        quit_: Callable[[], None],
     ) -> None:
         """Show things about a host on a screen.
 
         bell, stall_notice  the user's wishes
         silent              is called when something was typed and nothing came back for a while
-        quit_               is called when a letter that key() did not trust turns out to mean QUIT
         """
         self.waits = self.covered = False
         self._screen = screen
@@ -70,16 +60,12 @@ class Console:
         self._bell = bell
         self._stall_notice = stall_notice
         self._silent = silent
-        self._quit = quit_
         self._retry = Report(RETRY)  # what the status line tells
         self._retry_at = 0.0  # when ssh is started next (monotonic), or infinity
-        self._dead_since = 0.0
         self._lost_s: float | None = None  # how long the session had lasted that was lost
         self._connecting = False
         self._held_lines: list[bytes] = []  # ssh's words about a retry, of use only if it is the last
         self._dropped = False
-        self._key = b""  # the last one that meant nothing
-        self._key_at = -math.inf  # and when it came (monotonic)
         self._stream = Keys()
         self._typed_at: float | None = None  # typed, and not a byte came back since
 
@@ -121,15 +107,12 @@ class Console:
         return True
 
     def _tell_retry(self, report: Report) -> None:
-        now = time.monotonic()
-        if not self.waits:
-            self._dead_since = now
         if self._lost_s is None:
             self._lost_s = report.session_s
         if self._lost_s is not None:
             report = report._replace(outcome=LOST, session_s=self._lost_s)
         assert report.delay_s is not None
-        self._retry, self._retry_at = report, now + report.delay_s
+        self._retry, self._retry_at = report, time.monotonic() + report.delay_s
         self.waits, self._connecting = True, False
         self._held_lines.clear()
         if report.delay_s:
@@ -174,7 +157,7 @@ class Console:
     def close(self) -> None:
         """All is over, or the terminal is gone: show nothing more."""
         self.waits = False
-        for timer in (_COUNTDOWN, _ALONE, _STALL):
+        for timer in (_COUNTDOWN, _STALL):
             self._loop.disarm(timer)
 
     # -- keys ------------------------------------------------------------------------------------
@@ -183,8 +166,7 @@ class Console:
         """Return what was meant by something typed while there is no session (escapes)."""
         if termmodes.is_report(data):
             return NOTHING  # the terminal's own word, not the person's
-        now = time.monotonic()
-        of_old = self._stream.is_rest(data, now, session=False)
+        of_old = self._stream.is_rest(data, time.monotonic(), session=False)
         if self._stream.pasting:
             self._dropped = True
             return NOTHING
@@ -193,25 +175,12 @@ class Console:
         meaning = _KEYS.get(key, QUIT if key in interrupt else NOTHING)
         if key in suspend:
             meaning = SUSPEND_JOB
-        # A person types one by one; what comes at once is pasted, and over.
-        in_line = now - self._key_at < SLOW_TYPING_S and len(self._key) == 1 and key != self._key
-        again = key == self._key and self._loop.is_armed(_ALONE)
-        self._key, self._key_at = (key, now) if meaning == NOTHING else (b"", -math.inf)
-        if not again:
-            self._loop.disarm(_ALONE)
-            if key in _LETTERS and not in_line:
-                self._loop.arm(_ALONE, max(TYPING_S, self._dead_since + NOTICE_S - now), self._was_alone)
-            elif meaning == NOTHING:
-                self._dropped = True
         if meaning == NOTHING:
+            self._dropped = True
             self._stream.threw()
         elif not of_old:
             self._stream.forget()
         return meaning
-
-    def _was_alone(self) -> None:
-        if self.waits:
-            self._quit()
 
     def is_rest(self, data: bytes) -> bool:
         """Tell whether what is typed to a session goes on with what was typed to a dead one, or to none."""

@@ -375,7 +375,7 @@ class Supervisor:
                 self._relay.typed_ahead = taken.waiting_bytes()
                 wishes = self._settings.bell, self._settings.stall_notice
                 self._relay.console = Console(
-                    self._relay.screen, self._loop, self._host, *wishes, self._lookout.hint, self._quit
+                    self._relay.screen, self._loop, self._host, *wishes, self._lookout.hint
                 )
         except (OSError, termios.error) as error:
             if not self._standing.attended:
@@ -385,7 +385,7 @@ class Supervisor:
     def _asked(self, what: str) -> None:
         """Do what a key asks for, or what has become of the terminal."""
         if what == escapes.QUIT:
-            self._quit()
+            self._dispatch(machine.StopRequested(signal.SIGINT, STATUS))
         elif what == escapes.RETRY_NOW and self._relay.run is None:
             self._dispatch(machine.RetryRequested())
         elif what in (escapes.SUSPEND, escapes.SUSPEND_JOB):
@@ -398,9 +398,6 @@ class Supervisor:
         elif what == DESERTED:
             self._leave_terminal()
             self._found_dead("ssh asks, and nobody is at the terminal")  # it would wait for ever
-
-    def _quit(self) -> None:
-        self._dispatch(machine.StopRequested(signal.SIGINT, STATUS))
 
     def _show(self, text: str) -> None:
         """Show one line of kssh's own to the person at the terminal."""

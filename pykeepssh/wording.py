@@ -182,13 +182,13 @@ def status(report: Report, host: str, left_s: float | None, columns: int) -> str
     if left_s is None:
         next_ = f"retry {report.start}: connecting"
     elif left_s == math.inf and report.outcome == NOT_RESUMED:
-        next_, keys, short_keys = "not logged in", ". Enter: a plain shell, q: quit", " (Enter, q)"
+        next_, keys, short_keys = "not logged in", ". Enter: a plain shell, Ctrl-C: quit", " (Enter, ^C)"
     elif left_s == math.inf:
-        next_, keys, short_keys = "nobody answered", ". Enter: try again, q: quit", " (Enter, q)"
+        next_, keys, short_keys = "nobody answered", ". Enter: try again, Ctrl-C: quit", " (Enter, ^C)"
     else:
         # Whole seconds, rounded up: a countdown ends at 1, not at 0.
         next_ = f"retry {report.start} in {duration(max(1, math.ceil(left_s)))}"
-        keys, short_keys = ". Enter: now, q: quit", " (Enter, q)"
+        keys, short_keys = ". Enter: now, Ctrl-C: quit", " (Enter, ^C)"
     room = columns - 1
     tail = next_ + keys
     name = _shortened(host, room - _cells(f"kssh: : {what}; {tail}"), _LEAST_HOST)

@@ -400,7 +400,7 @@ def test_the_user_can_leave_while_kssh_waits(tmp_path: Path) -> None:
         terminal.expect(b"retry 3")
 
         def gone() -> bool:
-            terminal.send(b"q")  # a start that is under way is ssh's to listen
+            terminal.send(b"\x03")  # a start that is under way is ssh's to listen
             terminal.read()
             return terminal.process.poll() is not None
 

@@ -373,29 +373,29 @@ def test_no_outcome_has_two_names() -> None:
 GONE = Report(RETRY, LOST, "the server stopped answering", 2, 4.0, 8000.0)
 HEAD = "kssh: h: link lost after 2h13m"
 WHY = " (the server stopped answering)"
-KEYS = ". Enter: now, q: quit"
+KEYS = ". Enter: now, Ctrl-C: quit"
 STATUS = {
     (3.2, 120): HEAD + WHY + "; retry 2 in 4 s" + KEYS,
     (0.3, 120): HEAD + WHY + "; retry 2 in 1 s" + KEYS,
     (0.0, 120): HEAD + WHY + "; retry 2 in 1 s" + KEYS,
     (None, 120): HEAD + WHY + "; retry 2: connecting",
-    (math.inf, 120): HEAD + WHY + "; nobody answered. Enter: try again, q: quit",
+    (math.inf, 120): HEAD + WHY + "; nobody answered. Enter: try again, Ctrl-C: quit",
     (3.2, 90): HEAD + " (the server stopped…); retry 2 in 4 s" + KEYS,
     (3.2, 80): HEAD + "; retry 2 in 4 s" + KEYS,
     (3.2, 60): "kssh: h: retry 2 in 4 s" + KEYS,
-    (3.2, 40): "kssh: h: retry 2 in 4 s (Enter, q)",
+    (3.2, 40): "kssh: h: retry 2 in 4 s (Enter, ^C)",
     (3.2, 30): "kssh: h: retry 2 in 4 s",
     (3.2, 20): "retry 2 in 4 s",
     (3.2, 10): "retry 2 …",
     (None, 40): "kssh: h: retry 2: connecting",
-    (math.inf, 40): "kssh: h: nobody answered (Enter, q)",
+    (math.inf, 40): "kssh: h: nobody answered (Enter, ^C)",
     (3.2, 2): "…",
 }
 
 
 def test_a_plain_shell_in_place_of_a_multiplexer_is_said() -> None:
     retry = Report(RETRY, NOT_RESUMED, "status 1", 2, math.inf)
-    said = "kssh: h: no multiplexer there (status 1); not logged in. Enter: a plain shell, q: quit"
+    said = "kssh: h: no multiplexer there (status 1); not logged in. Enter: a plain shell, Ctrl-C: quit"
     assert wording.status(retry, "h", math.inf, 99) == said
     assert wording.status(retry, "h", None, 99).endswith("(status 1); retry 2: connecting")
     said = "kssh: h: no multiplexer there (status 1); a plain shell"
