@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 import sys
 
-from . import __version__, effective, program, sshargs
+from . import __version__
 from .errors import STATUS, KsshError, printable
-from .kinds import STREAM, TUNNEL
+from .link.kinds import STREAM, TUNNEL
 from .settings import AUTO, Settings
+from .ssh import args as sshargs
+from .system import effective, program
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .outcomes import Exit
-    from .plan import Plan, Standing
-    from .sshargs import CommandLine
+    from .link.outcomes import Exit
+    from .link.plan import Plan, Standing
+    from .ssh.args import CommandLine
 
 USAGE = """\
 usage: kssh [ssh's options] destination [command [argument ...]]
@@ -77,7 +79,7 @@ def _run(words: list[str]) -> int:
     except OSError as error:
         raise KsshError(f"cannot run {printable(path)}: {error.strerror}") from error
     try:
-        from . import plan as planning  # while ssh reads its configuration
+        from .link import plan as planning  # while ssh reads its configuration
 
         standing = _standing(settings)
         files = effective.Files(line)
@@ -87,7 +89,7 @@ def _run(words: list[str]) -> int:
         question.close()  # Ctrl-C: it is in a session of its own, and nothing else would end it
     configuration = effective.parse_configuration(output) if status == 0 and output else None
     if settings.interval_s == AUTO:
-        from . import measured  # 9 ms, and files: only where they were asked for
+        from .system import measured  # 9 ms, and files: only where they were asked for
 
         settings.take_interval(measured.interval_s(settings.state_dir, configuration))
     plan = planning.make(line, configuration, settings, standing)
@@ -115,18 +117,18 @@ def _leave_hanging_master(
     plan: Plan, line: CommandLine, configuration: dict[str, list[str]] | None, settings: Settings
 ) -> dict[int, str]:
     """Keep ssh from a shared master with which it would wait for ever; return the options to change."""
-    from . import plan as planning
+    from .link import plan as planning
 
     control_path = planning.first_value(configuration, "controlpath", "none")
     joins = settings.restart != "never" and planning.joins_master(configuration)
     if not joins or not os.path.exists(control_path):
         return {}
-    from . import mastersocket  # 1 ms
+    from .network import mastersocket  # 1 ms
 
     found = mastersocket.pid(control_path)
     why = "no answer" if found == mastersocket.SILENT else ""
     if found and mastersocket.resends(found):
-        from . import connection  # 5 ms, only where there may be trouble
+        from .network import connection  # 5 ms, only where there may be trouble
 
         to_server = connection.first_of(found)
         if to_server is not None and to_server.retransmissions() >= mastersocket.LOST:
@@ -197,7 +199,7 @@ def _check_files(settings: Settings) -> None:
 
     Raises KsshError.
     """
-    from . import notify, statefile
+    from .system import notify, state as statefile
 
     notify.Hook(settings.hook)
     notify.Log(settings.loglevel, settings.logfile, None).close()
@@ -226,7 +228,7 @@ def _long_option(option: str) -> int:
 
 
 def _standing(settings: Settings) -> Standing:
-    from .plan import Standing
+    from .link.plan import Standing
 
     stdin_tty, stdout_tty, stderr_tty = (_is_terminal(fd) for fd in (0, 1, 2))
     session = _has_controlling_terminal()
@@ -243,8 +245,8 @@ def _standing(settings: Settings) -> Standing:
             return controlling or not session  # of two terminals only ssh itself can use both
         if not controlling or os.environ.get("TERM") == "dumb":
             return False
-        from . import ancestry  # 0.6 ms that a stream does not need, and as much again:
-        from .person import sits_there
+        from .link.person import sits_there
+        from .system import ancestry  # 0.6 ms that a stream does not need, and as much again:
 
         return sits_there(ancestry.this_process(), ancestry.find)
 

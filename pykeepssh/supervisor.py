@@ -16,40 +16,23 @@ from collections.abc import Callable, Sequence
 
 import pexpect
 
-from . import (
-    connection,
-    effective,
-    escapes,
-    files,
-    history,
-    identity,
-    lookup,
-    machine,
-    mastersocket,
-    multiplexer,
-    network,
-    notify,
-    plan as planning,
-    policy,
-    program,
-    record,
-    sshlog,
-    statefile,
-    terminal,
-    wording,
-)
-from .child import PlainChild, PtyChild, gave_up_output, reap_others
-from .console import Console
 from .errors import STATUS, KsshError, printable
-from .evidence import AUTHENTICATED, CONNECTED, CONNECTING, LEVELS, SESSION, Evidence
-from .kinds import ATTACH, COMMAND, SHELL, STREAM, TUNNEL
-from .loop import READ, WRITE, Loop
-from .outcomes import DOWN, GAVE_UP, LOST, RETRY, UNREACHABLE, UNRESOLVED, UP, Exit, Report
-from .plan import Plan, Standing
-from .policy import HEALTHY_S, Rules
-from .relay import DESERTED, HUNG_UP, Relay, Run
+from .link import history, identity, machine, multiplexer, plan as planning, policy, record, wording
+from .link.kinds import ATTACH, COMMAND, SHELL, STREAM, TUNNEL
+from .link.outcomes import DOWN, GAVE_UP, LOST, RETRY, UNREACHABLE, UNRESOLVED, UP, Exit, Report
+from .link.plan import Plan, Standing
+from .link.policy import HEALTHY_S, Rules
+from .network import connection, lookout as network, lookup, mastersocket
 from .settings import Settings
-from .sshargs import CommandLine
+from .ssh import escapes
+from .ssh.args import CommandLine
+from .ssh.evidence import AUTHENTICATED, CONNECTED, CONNECTING, LEVELS, SESSION, Evidence
+from .system import effective, files, log_channel as sshlog, notify, program, state as statefile
+from .system.child import PlainChild, PtyChild, gave_up_output, reap_others
+from .system.loop import READ, WRITE, Loop
+from .terminal import screen as terminal
+from .terminal.console import Console
+from .terminal.relay import DESERTED, HUNG_UP, Relay, Run
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -15,10 +15,11 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, BinaryIO
 
-from .. import files, history, overview
 from ..errors import KsshError, printable
-from ..wording import duration
-from . import state
+from ..link import history
+from ..link.wording import duration
+from ..system import files
+from . import overview, state
 from .main import complain
 from .state import State, Unknown
 

@@ -15,11 +15,12 @@ import time
 from collections.abc import Iterable
 from typing import Any, Callable
 
-from .. import files, overview, record, statefile
 from ..errors import KsshError, printable
-from ..kinds import COMMAND, STREAM
-from ..wording import duration
-from . import state
+from ..link import record
+from ..link.kinds import COMMAND, STREAM
+from ..link.wording import duration
+from ..system import files, state as statefile
+from . import overview, state
 from .main import complain
 from .state import Link, State, Unknown
 

@@ -16,8 +16,9 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from .. import __version__, files, program
+from .. import __version__
 from ..errors import KsshError, Unusable, printable
+from ..system import files, program
 
 FAILED = 1
 USAGE = 2
@@ -34,9 +35,9 @@ VERBS = {
     "wait": "links",
     "history": "history",
     "log": "history",
-    "keepalive": "keepalive",
-    "doctor": "doctor",
-    "probe": "probe",
+    "keepalive": "keepalive.verb",
+    "doctor": "keepalive.doctor",
+    "probe": "probe.verb",
 }
 
 DESCRIPTION = "See and steer the links that kssh keeps, and keep plain ssh alive."

@@ -18,8 +18,10 @@ from typing import Any, NamedTuple
 
 import psutil
 
-from .. import files, history, overview, record, statefile
 from ..errors import KsshError, Unusable, printable
+from ..link import history, record
+from ..system import files, state as statefile
+from . import overview
 
 # For systems without a mark (statefile.process_mark): psutil computes start times from clock ticks and,
 # where the clock is disciplined, from a boot time that moves by a fraction of a second.

@@ -74,7 +74,7 @@ def main() -> int:
 
     with tempfile.TemporaryDirectory(prefix="startup-") as folder, Sshd(Path(folder) / "sshd") as sshd:
         to_host = ["-F", str(sshd.config), "t"]
-        modules = "pykeepssh.cli, pykeepssh.plan"
+        modules = "pykeepssh.cli, pykeepssh.link.plan"
         times = times_ms(
             {
                 "python -c pass": [python, "-c", "pass"],

@@ -12,7 +12,7 @@ import pytest
 from harness import Argument, Terminal, program, wait_for
 from lab.lab import Lab
 from links import PROMPT, quick
-from pykeepssh import mastersocket
+from pykeepssh.network import mastersocket
 
 pytestmark = pytest.mark.timeout(120)
 

@@ -12,8 +12,8 @@ from typing import IO
 import pytest
 
 from harness import absent, wait_for
-from pykeepssh import connection
-from pykeepssh.connection import Connection
+from pykeepssh.network import connection
+from pykeepssh.network.connection import Connection
 
 CLIENT = """\
 import socket, sys

@@ -21,9 +21,9 @@ import pytest
 
 from harness import POLL_S, Terminal, alive, fake_ssh, need, need_root, program, wait_for
 from links import LOSE, REFUSE, SESSION, STAY, Kssh, lines_of, records, with_fake
-from pykeepssh import notify, statefile
 from pykeepssh.ctl.main import VERBS
-from pykeepssh.files import write_by_rename
+from pykeepssh.system import notify, state as statefile
+from pykeepssh.system.files import write_by_rename
 
 UP = SESSION + STAY
 DIES = f"[ $start = 1 ] && {{ {SESSION}{LOSE} }}\n"
@@ -780,7 +780,7 @@ def test_kssh_does_not_load_what_only_ksshctl_needs(tmp_path: Path) -> None:
         check=True,
         cwd=REPOSITORY,
     ).stdout.split()
-    assert not {"rich", "argparse", "pykeepssh.overview"} & set(loaded)
+    assert not {"rich", "argparse", "pykeepssh.ctl.overview"} & set(loaded)
 
 
 # Completion.

@@ -10,8 +10,8 @@ import psutil
 import pytest
 
 from harness import alive, need, wait_for
-from pykeepssh.effective import Files, Question, ask_configuration, parse_configuration
-from pykeepssh.sshargs import CommandLine, parse
+from pykeepssh.ssh.args import CommandLine, parse
+from pykeepssh.system.effective import Files, Question, ask_configuration, parse_configuration
 
 ENVIRONMENT = dict(os.environb)
 DEFAULTS = {"serveraliveinterval": "15", "exitonforwardfailure": "yes", "streamlocalbindunlink": "yes"}

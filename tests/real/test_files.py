@@ -19,7 +19,7 @@ import pytest
 
 from harness import TIMEOUT_S, absent, alive, fake_ssh, need, need_root, program, run_kssh, wait_for
 from links import SESSION, STAY, Kssh, lines_of, sealed, started, with_fake
-from pykeepssh import files, statefile
+from pykeepssh.system import files, state as statefile
 
 UP = SESSION + STAY
 STRANGER = 54321  # a user who is not us

@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from harness import wait_for
-from pykeepssh.lookup import Lookup
+from pykeepssh.network.lookup import Lookup
 
 
 def answer(lookup: Lookup) -> bool:

@@ -14,9 +14,9 @@ from typing import Any, cast
 import pytest
 
 from harness import TIMEOUT_S
-from pykeepssh.connection import Connection
-from pykeepssh.loop import Loop
-from pykeepssh.network import Lookout, tells_change
+from pykeepssh.network.connection import Connection
+from pykeepssh.network.lookout import Lookout, tells_change
+from pykeepssh.system.loop import Loop
 
 NEEDED = 2
 

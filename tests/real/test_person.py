@@ -14,7 +14,7 @@ import pytest
 
 from harness import FakeSsh, Terminal, fake_ssh, need, program, shell, wait_for
 from links import FINISH, LOSE, SESSION, started, with_fake
-from pykeepssh import ancestry
+from pykeepssh.system import ancestry
 
 BY_ITS_SIGNS = {"KSSH_RESTART": ""}  # the harness says that a person sits at its terminals
 # The first session is lost; a second one, if it comes, ends in order.

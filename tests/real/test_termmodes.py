@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from harness import need, wait_for
-from pykeepssh import terminal
-from pykeepssh.termmodes import Tracker
+from pykeepssh.terminal import screen as terminal
+from pykeepssh.terminal.modes import Tracker
 
 ROWS = 24
 RECORDINGS = sorted((Path(__file__).parents[1] / "unit" / "data").glob("*.bin"))

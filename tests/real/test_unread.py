@@ -16,7 +16,7 @@ import pytest
 
 from harness import Terminal, alive, fake_ssh, program, wait_for
 from links import LOSE, REFUSE, SESSION, STAY, Kssh, end_background, lines_of, records, started, with_fake
-from pykeepssh.sink import MOST_BYTES, Sink, Syslog
+from pykeepssh.system.sink import MOST_BYTES, Sink, Syslog
 
 UP = SESSION + STAY
 # More than kssh holds for a full pipe, in fewer lines than it shows of a flood.

@@ -16,7 +16,7 @@ import pytest
 
 from harness import Argument, Relay, Sshd, Terminal, alive, end, program, run_kssh, wait_for
 from links import PROMPT, quick
-from pykeepssh import connection, mastersocket
+from pykeepssh.network import connection, mastersocket
 
 SOON = quick(CONNECT_TIMEOUT=2)
 DEAD = b"is dead (no answer); going on without it"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import given, strategies as st
 
-from pykeepssh.allowance import Allowance
+from pykeepssh.link.allowance import Allowance
 
 
 def test_so_much_passes_at_once() -> None:

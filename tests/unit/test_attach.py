@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, strategies as st
 
-from pykeepssh.attach import attaches
+from pykeepssh.link.attach import attaches
 
 FIND_AGAIN = [
     "tmux attach",

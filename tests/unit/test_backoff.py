@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 
-from pykeepssh import backoff
+from pykeepssh.link import backoff
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 from hypothesis import given, strategies as st
 
-from pykeepssh.escapes import BACKGROUND, LEAVE, SUSPEND, Escapes, parse
+from pykeepssh.ssh.escapes import BACKGROUND, LEAVE, SUSPEND, Escapes, parse
 
 TILDE = ord("~")
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from pykeepssh import evidence
-from pykeepssh.evidence import (
+from pykeepssh.ssh import evidence
+from pykeepssh.ssh.evidence import (
     AUTHENTICATED,
     CONNECTED,
     CONNECTING,
@@ -31,7 +31,7 @@ from pykeepssh.evidence import (
     Evidence,
     level_and_text,
 )
-from pykeepssh.messages import Messages
+from pykeepssh.ssh.messages import Messages
 
 
 def transcripts() -> dict[str, list[str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, strategies as st
 
-from pykeepssh.flow import CHUNK_BYTES, Flow
+from pykeepssh.terminal.flow import CHUNK_BYTES, Flow
 
 
 class Sink:

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from pykeepssh import backoff
+from pykeepssh.link import backoff
 
 CLIENTS = 1000
 SLOT_S = 0.1

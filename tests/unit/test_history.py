@@ -7,8 +7,8 @@ import math
 import pytest
 from hypothesis import given, strategies as st
 
-from pykeepssh import history
-from pykeepssh.history import (
+from pykeepssh.link import history
+from pykeepssh.link.history import (
     EVENTS,
     LINK_DOWN,
     LINK_UP,
@@ -27,7 +27,7 @@ from pykeepssh.history import (
     strip,
     unpack,
 )
-from pykeepssh.outcomes import DOWN, ENDED, GAVE_UP, LEFT, LOST, RETRY, UNREACHABLE, UP, Report
+from pykeepssh.link.outcomes import DOWN, ENDED, GAVE_UP, LEFT, LOST, RETRY, UNREACHABLE, UP, Report
 
 # What one kssh tells, as (seconds, event) or (seconds, event, outcome).
 HEALTHY = [(0, STARTED), (1, UP)]

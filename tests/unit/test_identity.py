@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pykeepssh import identity
-from pykeepssh.sshargs import CommandLine, parse
+from pykeepssh.link import identity
+from pykeepssh.ssh.args import CommandLine, parse
 
 CONFIGURATION = {
     "user": ["alice"],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, strategies as st
 
-from pykeepssh.keys import PASTE_PAUSE_S, PAUSE_S, Keys
+from pykeepssh.link.keys import PASTE_PAUSE_S, PAUSE_S, Keys
 
 BEGIN, END = b"\x1b[200~", b"\x1b[201~"
 STEP_S = 0.1

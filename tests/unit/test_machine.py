@@ -11,10 +11,8 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from pykeepssh import evidence
-from pykeepssh.evidence import AUTHENTICATED, CONNECTED, CONNECTING, SESSION, Evidence
-from pykeepssh.kinds import ATTACH, COMMAND, SHELL, STREAM, TUNNEL
-from pykeepssh.machine import (
+from pykeepssh.link.kinds import ATTACH, COMMAND, SHELL, STREAM, TUNNEL
+from pykeepssh.link.machine import (
     DELAY,
     ENDED,
     EVENTS,
@@ -56,8 +54,8 @@ from pykeepssh.machine import (
     has_gone_up,
     step,
 )
-from pykeepssh.multiplexer import Without
-from pykeepssh.outcomes import (
+from pykeepssh.link.multiplexer import Without
+from pykeepssh.link.outcomes import (
     DOWN,
     ENDED as SAY_ENDED,
     FINISHED,
@@ -71,7 +69,9 @@ from pykeepssh.outcomes import (
     UP as SAY_UP,
     Exit,
 )
-from pykeepssh.policy import HEALTHY_S, History, Rules
+from pykeepssh.link.policy import HEALTHY_S, History, Rules
+from pykeepssh.ssh import evidence
+from pykeepssh.ssh.evidence import AUTHENTICATED, CONNECTED, CONNECTING, SESSION, Evidence
 
 FAILED = Exit(255)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, strategies as st
 
-from pykeepssh.messages import Message, Messages, shown
+from pykeepssh.ssh.messages import Message, Messages, shown
 
 BEGIN = "debug1: Reading configuration data /etc/ssh/ssh_config"
 FIRST = "debug1: sshconnect.c:ssh_connect_direct():485 (pid=77): Connecting to h [1.2.3.4] port 22."

@@ -9,7 +9,7 @@ import shlex
 import pytest
 from hypothesis import given, strategies as st
 
-from pykeepssh.multiplexer import TOOLS, Greeting, Without, command, is_utf8, session_name, without
+from pykeepssh.link.multiplexer import TOOLS, Greeting, Without, command, is_utf8, session_name, without
 from pykeepssh.settings import TABLE
 
 BEGUN = b"\033[0;0m\033[m\033[0;0m"

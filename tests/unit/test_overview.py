@@ -7,10 +7,8 @@ from typing import Any
 
 import pytest
 
-from pykeepssh import machine, overview, record
-from pykeepssh.history import LINK_DOWN, LINK_UP, NOT_RUNNING, STARTED, Entry, Period, Share
-from pykeepssh.outcomes import DOWN, LOST, RETRY, UNREACHABLE, UP, Report
-from pykeepssh.overview import (
+from pykeepssh.ctl import overview
+from pykeepssh.ctl.overview import (
     OUTAGE_TITLES,
     TITLES,
     Row,
@@ -25,6 +23,9 @@ from pykeepssh.overview import (
     state_of,
     table,
 )
+from pykeepssh.link import machine, record
+from pykeepssh.link.history import LINK_DOWN, LINK_UP, NOT_RUNNING, STARTED, Entry, Period, Share
+from pykeepssh.link.outcomes import DOWN, LOST, RETRY, UNREACHABLE, UP, Report
 
 RECORD: dict[str, Any] = {
     "version": record.VERSION,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pykeepssh.person import PASSES_ON, SHOWS, Process, sits_there
+from pykeepssh.link.person import PASSES_ON, SHOWS, Process, sits_there
 
 KSSH = 100
 

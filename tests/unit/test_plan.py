@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import pytest
 
-from pykeepssh.kinds import ATTACH, COMMAND, QUERY, SHELL, STREAM, TUNNEL
-from pykeepssh.plan import (
+from pykeepssh.link.kinds import ATTACH, COMMAND, QUERY, SHELL, STREAM, TUNNEL
+from pykeepssh.link.plan import (
     DEFAULTS,
     IDS,
     NAMES,
@@ -30,7 +30,7 @@ from pykeepssh.plan import (
     tags_of,
 )
 from pykeepssh.settings import Settings
-from pykeepssh.sshargs import CommandLine, parse
+from pykeepssh.ssh.args import CommandLine, parse
 
 TERMINAL = Standing(person=lambda: True, attended=True, asks=True, askpass=False)
 CRON = Standing(person=lambda: False, attended=False, asks=False, askpass=False)

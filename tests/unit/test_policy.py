@@ -5,10 +5,9 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, strategies as st
 
-from pykeepssh import backoff, evidence, outcomes, policy
-from pykeepssh.evidence import AUTHENTICATED, CONNECTED, CONNECTING, SESSION, STARTED, Evidence
-from pykeepssh.kinds import ATTACH, COMMAND, SHELL, STREAM, TUNNEL
-from pykeepssh.outcomes import (
+from pykeepssh.link import backoff, outcomes, policy
+from pykeepssh.link.kinds import ATTACH, COMMAND, SHELL, STREAM, TUNNEL
+from pykeepssh.link.outcomes import (
     DENIED,
     FINISHED,
     FORGED,
@@ -22,7 +21,7 @@ from pykeepssh.outcomes import (
     UNRESOLVED,
     Exit,
 )
-from pykeepssh.policy import (
+from pykeepssh.link.policy import (
     DENIALS,
     END,
     FLAT,
@@ -37,6 +36,8 @@ from pykeepssh.policy import (
     History,
     Rules,
 )
+from pykeepssh.ssh import evidence
+from pykeepssh.ssh.evidence import AUTHENTICATED, CONNECTED, CONNECTING, SESSION, STARTED, Evidence
 
 OUTCOMES = (
     FINISHED,

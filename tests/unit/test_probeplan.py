@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 from hypothesis import given, strategies as st
 
-from pykeepssh.probeplan import (
+from pykeepssh.ctl.probe.plan import (
     ALIVE,
     AT_ONCE,
     BUSY,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
-from pykeepssh import record
+from pykeepssh.link import record
 
 EXAMPLES: dict[type, list[Any]] = {
     int: [1],

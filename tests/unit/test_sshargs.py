@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 from hypothesis import assume, example, given, settings, strategies as st
 
-from pykeepssh.sshargs import FLAGS, QUERIES, TAKES_ARGUMENT, CommandLine, parse
+from pykeepssh.ssh.args import FLAGS, QUERIES, TAKES_ARGUMENT, CommandLine, parse
 
 NO_SKIP = bool(os.environ.get("KSSH_TEST_NO_SKIP"))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, strategies as st
 
-from pykeepssh.sshconfig import (
+from pykeepssh.ctl.keepalive.grammar import (
     CLIENT,
     SERVER,
     SSHD,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from pykeepssh.sshdtitle import CONFIG, config_of, daemon_words, options, says_where
+from pykeepssh.ctl.keepalive.sshdtitle import CONFIG, config_of, daemon_words, options, says_where
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pyte
 import pytest
 from hypothesis import example, given, strategies as st
 
-from pykeepssh.termmodes import MODES, Tracker, is_report
+from pykeepssh.terminal.modes import MODES, Tracker, is_report
 
 ROWS = 24
 RECORDINGS = sorted((Path(__file__).parent / "data").glob("*.bin"))

@@ -7,10 +7,9 @@ import math
 import pytest
 from hypothesis import given, strategies as st
 
-from pykeepssh import evidence, wording
-from pykeepssh.evidence import Evidence
-from pykeepssh.kinds import COMMAND, SHELL, TUNNEL
-from pykeepssh.outcomes import (
+from pykeepssh.link import wording
+from pykeepssh.link.kinds import COMMAND, SHELL, TUNNEL
+from pykeepssh.link.outcomes import (
     DENIED,
     DOWN,
     ENDED,
@@ -31,7 +30,9 @@ from pykeepssh.outcomes import (
     Exit,
     Report,
 )
-from pykeepssh.policy import TABLE
+from pykeepssh.link.policy import TABLE
+from pykeepssh.ssh import evidence
+from pykeepssh.ssh.evidence import Evidence
 
 DURATIONS = {
     0: "0 s",

@@ -1,0 +1,1 @@
+"""ksshctl keepalive and doctor: configuration files of ssh and sshd, read, changed and examined."""

@@ -1,0 +1,1 @@
+"""What the network shows: changes, paths, connections, names."""

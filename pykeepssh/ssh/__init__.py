@@ -1,0 +1,1 @@
+"""OpenSSH's languages, pure: its command line, its log, its escapes."""

@@ -1,0 +1,1 @@
+"""One part of the system in each module; no decision."""

@@ -1,0 +1,290 @@
+"""Where kssh's own words go: standard error, a file, syslog; and the hook program.
+
+Knows descriptors, files and syslog.  Must not know when something is worth saying.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import stat
+import syslog
+import time
+from collections.abc import Callable, Mapping
+
+from ..errors import BadValue, printable
+from ..settings import LOG_LEVELS
+from . import files
+from .sink import Sink, Syslog
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import subprocess
+
+QUIET, ERROR, INFO, VERBOSE, DEBUG = range(len(LOG_LEVELS))
+LEVELS = {name: level for level, name in enumerate(LOG_LEVELS)}
+_SYSLOG_PRIORITIES = {
+    ERROR: syslog.LOG_ERR,
+    INFO: syslog.LOG_INFO,
+    VERBOSE: syslog.LOG_INFO,
+    DEBUG: syslog.LOG_DEBUG,
+}
+MOST_HOOKS = 8  # running or waiting; a hook that hangs must not pile up
+HOOK_PATIENCE_S = 30.0  # a hook that runs for longer is not waited for
+
+
+class Log:
+    """kssh's log: lines at a level, each to every place that shows it.
+
+    path      KSSH_LOGFILE as an absolute path, or ""
+    detached  standard error is no longer the caller's
+    """
+
+    def __init__(self, level: str, path: str, on_terminal: Callable[[str], None] | None) -> None:
+        """Open the log.
+
+        level        KSSH_LOGLEVEL
+        path         KSSH_LOGFILE or ""
+        on_terminal  shows a line to the person at the terminal, or None
+
+        Raises BadValue if the file cannot be written.
+        """
+        self._level = LEVELS[level]
+        self._on_terminal = on_terminal
+        self._file: Sink | None = None
+        self._stderr: Sink | None = None
+        self._syslog = Syslog("kssh", syslog.LOG_DAEMON)
+        self.path = ""
+        self.detached = False
+        if path:
+            try:
+                self.path = os.path.abspath(path)  # -f changes the directory
+                self._file = Sink(open_log(path), lambda dropped: _stamped(_lost(dropped)), ours=True)
+            except OSError as error:
+                raise BadValue("KSSH_LOGFILE", path, f"a file to append to ({error.strerror})") from error
+
+    def write(self, level: int, text: str, shown: bool = False) -> None:
+        """Write one line at a level; text holds no control characters.
+
+        shown tells that the person at the terminal has seen it already.
+        """
+        if level > self._level:
+            return
+        if self._on_terminal is not None and not self.detached and not shown:
+            self._on_terminal(text)
+        if self._file is not None:
+            self._follow(self._file)
+            self._file.write(_stamped(text))
+        elif self._on_terminal is None or self.detached:
+            if self.detached or not can_be_read(2):
+                self._syslog.write(_SYSLOG_PRIORITIES[level], text)
+            else:
+                self.stderr.write(_line(text))
+
+    def write_error(self, text: str) -> None:
+        """Write a line that everybody sees."""
+        self.write(ERROR, text)
+
+    def quote(self, text: str) -> None:
+        """Write a line of ssh's own."""
+        self.write(VERBOSE, text)
+
+    def complain(self, text: str) -> None:
+        """Write a line to standard error, whatever the level."""
+        self.stderr.write(_line(text))
+
+    @property
+    def stderr(self) -> Sink:
+        """Standard error, for lines of ssh's too."""
+        if self._stderr is None:
+            self._stderr = Sink(2, lambda dropped: _line(_lost(dropped)))
+        return self._stderr
+
+    def sinks(self) -> list[Sink]:
+        """Return what may be waiting for room."""
+        return [sink for sink in (self._file, self._stderr) if sink is not None]
+
+    def detach(self) -> None:
+        """Leave the caller's standard error."""
+        self.detached = True
+        stderr, self._stderr = self._stderr, None
+        if stderr is not None:
+            stderr.close()
+
+    def _follow(self, present: Sink) -> None:
+        """Open the file anew if it was renamed or removed, as logrotate(8) does; else stay with it."""
+        # Descriptors have names there, and may mean something else by now.
+        if self.path.startswith(("/dev/", "/proc/")):
+            return
+        try:
+            there = os.stat(self.path)
+            if os.path.samestat(there, os.fstat(present.fd)) or not stat.S_ISREG(there.st_mode):
+                return
+        except FileNotFoundError:
+            pass
+        except OSError:
+            return
+        try:
+            present.move(open_log(self.path))
+        except OSError:
+            return  # the old one is better than none
+
+    def close(self) -> None:
+        """Close the file, standard error and syslog."""
+        for sink in self.sinks():
+            sink.close()
+        self._file = self._stderr = None
+        self._syslog.close()
+
+
+def _line(text: str) -> bytes:
+    return f"kssh: {text}\n".encode("utf-8", "backslashreplace")
+
+
+def _stamped(text: str) -> bytes:
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+    return f"{stamp} kssh[{os.getpid()}]: {text}\n".encode("utf-8", "backslashreplace")
+
+
+def _lost(dropped: int) -> str:
+    return f"{dropped} lines were lost here: nobody read them"
+
+
+def complain(text: str) -> None:
+    """Write one line of ours to standard error, which may be closed, or full and read by nobody."""
+    sink = Sink(2, lambda dropped: b"")
+    sink.write(_line(text))
+    sink.close()
+
+
+def open_log(path: str) -> int:
+    """Open a log file to append to, private if it is new, as log.c does.  Raises OSError.
+
+    A FIFO that nobody has opened to read is no reason to wait: it is opened to read as well, as
+    syslog daemons do it.
+    """
+    flags = os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
+    with files.exact_modes():
+        try:
+            return os.open(path, flags | os.O_WRONLY, 0o600)
+        except OSError as error:
+            if error.errno != errno.ENXIO or not stat.S_ISFIFO(os.stat(path).st_mode):
+                raise
+            return os.open(path, flags | os.O_RDWR, 0o600)
+
+
+def can_be_read(fd: int) -> bool:
+    """Tell whether what is written to a descriptor can reach anybody: it is open and not /dev/null."""
+    try:
+        return os.fstat(fd).st_rdev != os.stat(os.devnull).st_rdev
+    except OSError:
+        return False
+
+
+class SshLines:
+    """Where the user wanted ssh's own log lines: their -E file or -y, in ssh's place.
+
+    sink  the file, which may be waiting for room, or None
+    """
+
+    def __init__(self, path: str | None) -> None:
+        """Open the user's -E file, or syslog for None.  Raises OSError."""
+        self.sink = None if path is None else Sink(open_log(path), _line_lost, ours=True)
+        self._syslog = Syslog("ssh", syslog.LOG_USER)
+
+    def write(self, line: bytes) -> None:
+        """Write one line as ssh would have."""
+        if self.sink is None:
+            self._syslog.write(syslog.LOG_INFO, printable(os.fsdecode(line)))
+        else:
+            self.sink.write(line + b"\r\n")
+
+    def close(self) -> None:
+        """Close the file, or syslog."""
+        if self.sink is not None:
+            self.sink.close()
+        self._syslog.close()
+
+
+def _line_lost(dropped: int) -> bytes:
+    return f"kssh: {_lost(dropped)}\r\n".encode()
+
+
+class Hook:
+    """KSSH_HOOK: a program told of up, down, retry and gave-up; it never holds the link up.
+
+    One runs after the other, so that a program which keeps a state hears of things in their order;
+    one that hangs is not waited for.
+    """
+
+    def __init__(self, program: str) -> None:
+        """Check the program.  Raises BadValue if it cannot be run."""
+        self._program = program
+        self._running: list[subprocess.Popen[bytes]] = []
+        self._waiting: list[Mapping[str, str]] = []
+        self._last_started = 0.0
+        if not program:
+            return
+        try:
+            self._program = os.path.abspath(program)
+        except OSError:
+            pass  # a relative path, and the working directory is gone
+        if not (os.path.isfile(program) and os.access(program, os.X_OK)):
+            raise BadValue("KSSH_HOOK", program, "a program that can be run, with its path")
+
+    def run(self, facts: Mapping[str, str]) -> str | None:
+        """Start the program with facts in its environment; return None, or why it was not started."""
+        if not self._program:
+            return None
+        if len(self._running) + len(self._waiting) >= MOST_HOOKS:
+            return f"hook not run: {MOST_HOOKS} are still running or waiting"
+        self._waiting.append(facts)
+        return self.reap()
+
+    def reap(self) -> str | None:
+        """Collect programs that have ended and start the next; return None, or why that failed."""
+        if not self._program:
+            return None
+        self._running = [process for process in self._running if process.poll() is None]
+        hangs = time.monotonic() - self._last_started > HOOK_PATIENCE_S
+        return self._start_next() if not self._running or hangs else None
+
+    def _start_next(self) -> str | None:
+        import subprocess  # 4 ms and 1 MB, only where there is a hook
+
+        if not self._waiting:
+            return None
+        facts = self._waiting.pop(0)
+        self._last_started = time.monotonic()
+        try:
+            process = subprocess.Popen(
+                [self._program, facts["KSSH_EVENT"]],
+                env={**os.environ, **facts},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        except OSError as error:
+            return f"hook not run: {error.strerror}"
+        self._running.append(process)
+        return None
+
+    @property
+    def pids(self) -> list[int]:
+        """The processes that run."""
+        return [process.pid for process in self._running]
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether something waits behind a hook that runs."""
+        return bool(self._waiting)
+
+    def disown(self) -> None:
+        """Start what still waits and leave it all to the system: kssh ends, and they go on."""
+        while self._waiting:
+            self._start_next()
+        for process in self._running:
+            process.returncode = -signal.SIGCHLD  # no warning that it was left unreaped
+        self._running = []

@@ -1,0 +1,1 @@
+"""The person's side: terminal, screen, keys, and the bytes between them and ssh."""
