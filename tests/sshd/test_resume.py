@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -93,6 +95,14 @@ class Far:
                 if process.name().startswith("sshd"):
                     process.suspend()
         self.relay.reset()
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """Give a short path: the name of a socket has 104 bytes at most."""
+    folder = tempfile.mkdtemp(prefix="far-")
+    yield Path(folder)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture
