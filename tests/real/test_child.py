@@ -14,7 +14,7 @@ from harness import MARK, absent, marked, wait_for
 
 PROGRAM = """\
 import os, resource
-from pykeepssh import child
+from pykeepssh.system import child
 from pykeepssh.errors import KsshError
 os.setuid(65534)  # root may always fork
 resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
@@ -41,7 +41,7 @@ def test_a_fork_that_fails_leaves_no_descriptor_open() -> None:
 # What kssh starts next stands still, just behind the fork, until kssh is dead.
 KILLED = """\
 import os, signal, sys, time
-from pykeepssh import child
+from pykeepssh.system import child
 def kill():
     parent = os.getppid()
     os.kill(parent, signal.SIGKILL)

@@ -73,7 +73,11 @@ def test_what_is_no_master_s_answer_is_none(tmp_path: Path) -> None:
             listener.bind(path)
             listener.listen()
             asked = subprocess.Popen(
-                ["python3", "-c", f"from pykeepssh import mastersocket as m; print(m.pid({path!r}, 20))"],
+                [
+                    "python3",
+                    "-c",
+                    f"from pykeepssh.network import mastersocket as m; print(m.pid({path!r}, 20))",
+                ],
                 stdout=subprocess.PIPE,
                 cwd=Path(__file__).parents[2],
             )

@@ -328,7 +328,7 @@ def test_a_measured_path_is_the_better_judge(tmp_path: Path) -> None:
     config.write_text("Host near\n  HostName 192.0.2.1\n  ServerAliveInterval 90\n")
     assert findings("near", "--config", config) == []
     remember = (
-        "import os; from pykeepssh import measured; measured.remember(os.environ['KSSH_STATE_DIR'], "
+        "import os; from pykeepssh.system import measured; measured.remember(os.environ['KSSH_STATE_DIR'], "
         "measured.network(), '192.0.2.1:22', {'interval_s': 45})"
     )
     subprocess.run([PROGRAMS / "python", "-c", remember], check=True)

@@ -718,7 +718,7 @@ def test_who_is_ended_while_sshd_comes_back_puts_the_old_file_back(
 INTERRUPTED = """
 import os, sys
 sys.path.insert(0, {repository!r})
-from pykeepssh import program
+from pykeepssh.system import program
 from pykeepssh.ctl import keepalive
 from pykeepssh.ctl.main import main
 what, last, base = sys.argv[1], int(sys.argv[2]), sys.argv[3]
