@@ -1,3 +1,3 @@
-"""kssh: ssh that comes back.  The floor plan is in ARCHITECTURE.md."""
+"""kssh: ssh that comes back.  The house is in ARCHITECTURE.md."""
 
 __version__ = "0.1.0"

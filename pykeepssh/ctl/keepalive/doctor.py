@@ -1,6 +1,6 @@
 """ksshctl doctor: finds the known mistakes with keepalive, says why they are some, and what mends them.
 
-Knows the mistakes.  The grammar is in sshconfig.py; what ssh and sshd make of a file, in openssh.py.
+Knows the mistakes.  The grammar is in grammar.py; what ssh and sshd make of a file, in openssh.py.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """ksshctl keepalive: shows, sets and takes back keepalive of plain ssh and of sshd.
 
 Knows which file a scope means and the order of the steps of a safe change.  The grammar is in
-sshconfig.py, the writing in configfile.py, what ssh and sshd make of it in openssh.py.
+grammar.py, the writing in configfile.py, what ssh and sshd make of it in openssh.py.
 """
 
 from __future__ import annotations
