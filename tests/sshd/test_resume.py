@@ -235,7 +235,7 @@ echo "% Invalid input detected" >&2; exit 1
 def test_a_command_line_that_is_no_shell_is_had_without_it_on_a_key(tmp_path: Path) -> None:
     with Far(tmp_path / "far", forced=ROUTER) as far, far.kssh() as terminal:
         terminal.expect(b"% Invalid input detected")
-        terminal.expect(b"no multiplexer there; not logged in. Enter: a plain shell, Ctrl-C: quit")
+        terminal.expect(b"not logged in. Enter: a plain shell, Ctrl-C: quit")
         terminal.send(b"\r")
         terminal.expect(b"; a plain shell\x1b[0m\r\n")
         is_a_shell(terminal)
