@@ -760,7 +760,7 @@ for number in range(1, last):
             os._exit(99)
     print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
 """
-LINES = 220  # more than are run
+LINES = 260  # more than are run
 
 
 def interrupted(what: str, folder: Path, before: bytes | None) -> list[tuple[int, bytes | None]]:
