@@ -22,15 +22,15 @@ from .link.kinds import ATTACH, COMMAND, SHELL, STREAM, TUNNEL
 from .link.outcomes import DOWN, GAVE_UP, LOST, RETRY, UNREACHABLE, UNRESOLVED, UP, Exit, Report
 from .link.plan import Plan, Standing
 from .link.policy import HEALTHY_S, Rules
-from .network import connection, lookout as network, lookup, mastersocket
+from .network import connection, lookout, lookup, mastersocket
 from .settings import Settings
 from .ssh import escapes
 from .ssh.args import CommandLine
 from .ssh.evidence import AUTHENTICATED, CONNECTED, CONNECTING, LEVELS, SESSION, Evidence
-from .system import effective, files, log_channel as sshlog, notify, program, state as statefile
+from .system import effective, files, log_channel, notify, program, state as statefile
 from .system.child import PlainChild, PtyChild, gave_up_output, reap_others
 from .system.loop import READ, WRITE, Loop
-from .terminal import screen as terminal
+from .terminal import screen
 from .terminal.console import Console
 from .terminal.relay import DESERTED, HUNG_UP, Relay, Run
 
@@ -155,7 +155,7 @@ class Supervisor:
         )
         self._link = machine.Link(rules)
         self._loop = Loop()
-        self._lookout = network.Lookout(
+        self._lookout = lookout.Lookout(
             self._loop, self._path_opened, self._network_changed, self._found_dead, random.random
         )
         self._server: tuple[str, int] | None = None  # where ssh connected to last, or its first hop
@@ -350,9 +350,9 @@ class Supervisor:
         on_terminal = self._kind in _ON_TERMINAL
         stdin = 0 if on_terminal or not self._standing.session else None
         try:
-            taken = terminal.Terminal(stdin, 1 if on_terminal else None)
+            taken = screen.Terminal(stdin, 1 if on_terminal else None)
             no_colour = bool(os.environ.get("NO_COLOR"))
-            self._relay.screen = terminal.Screen(taken, os.environ.get("TERM", ""), no_colour)
+            self._relay.screen = screen.Screen(taken, os.environ.get("TERM", ""), no_colour)
             if on_terminal:
                 taken.make_raw()
                 self._relay.typed_ahead = taken.waiting_bytes()
@@ -467,8 +467,8 @@ class Supervisor:
 
     def _session_command(self) -> str:
         """Return what puts the shell into the multiplexer's session."""
-        screen = self._relay.screen
-        iutf8 = screen is not None and bool(screen.terminal.modes[0] & terminal.IUTF8)
+        shown_on = self._relay.screen
+        iutf8 = shown_on is not None and bool(shown_on.terminal.modes[0] & screen.IUTF8)
         utf8 = multiplexer.is_utf8(program.environment_for(self._path, os.environb), iutf8)
         return multiplexer.command(self._multiplexer, self._session_name, utf8, self._resumed)
 
@@ -510,9 +510,9 @@ class Supervisor:
         terms = user.modes, user.size(), self._relay.stderr_fd
         return PtyChild(self._path, words, environment, *terms, stdout_fd)
 
-    def _open_channel(self) -> sshlog.LogChannel | None:
+    def _open_channel(self) -> log_channel.LogChannel | None:
         try:
-            return sshlog.LogChannel(sshlog.folders(os.environ))
+            return log_channel.LogChannel(log_channel.folders(os.environ))
         except OSError as error:
             if not self._channel_told:
                 self._channel_told = True
@@ -719,7 +719,7 @@ class Supervisor:
             place = self._knock_place()
             if self._lookout.opened_once and (self._seen is None or self._seen.address != place):
                 place = None  # it answers, and the host behind it, or elsewhere, does not
-            self._lookout.wait(network.Knock(*place) if knocks and place is not None else None)
+            self._lookout.wait(lookout.Knock(*place) if knocks and place is not None else None)
         else:
             # What was knocked for before may be there, and does not cure this.
             self._lookout.wait(None)

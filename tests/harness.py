@@ -668,9 +668,12 @@ class Terminal:
         """Wait for bytes, or for a compiled pattern; the next expect() looks behind them."""
         compiled = re.compile(re.escape(pattern)) if isinstance(pattern, bytes) else pattern
         deadline = time.monotonic() + timeout
+        searched = self._seen
         while True:
             self.read()
-            match = compiled.search(self.output, self._seen)
+            match = compiled.search(self.output, searched)
+            if isinstance(pattern, bytes):  # megabytes are not searched again for each new read
+                searched = max(self._seen, len(self.output) - len(pattern) + 1)
             if match:
                 self._seen = match.end()
                 return match

@@ -13,7 +13,7 @@ from ..link.keys import Keys
 from ..link.kinds import SHELL
 from ..link.outcomes import ENDED, FINISHED, GAVE_UP, LOST, NOT_RESUMED, RETRY, UP, Report
 from ..ssh.escapes import NOTHING, QUIT, RETRY_NOW, SUSPEND_JOB
-from . import modes as termmodes
+from . import modes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ class Console:
 
     def key(self, data: bytes) -> str:
         """Return what was meant by something typed while there is no session (escapes)."""
-        if termmodes.is_report(data):
+        if modes.is_report(data):
             return NOTHING  # the terminal's own word, not the person's
         of_old = self._stream.is_rest(data, time.monotonic(), session=False)
         if self._stream.pasting:
@@ -185,7 +185,7 @@ class Console:
 
     def is_rest(self, data: bytes) -> bool:
         """Tell whether what is typed to a session goes on with what was typed to a dead one, or to none."""
-        return not termmodes.is_report(data) and self._stream.is_rest(data, time.monotonic())
+        return not modes.is_report(data) and self._stream.is_rest(data, time.monotonic())
 
     def rest_s(self) -> float:
         """Return for how many seconds what is typed is not yet for whoever gets the terminal."""
@@ -195,7 +195,7 @@ class Console:
 
     def typed(self, data: bytes) -> None:
         """Something was typed to the session: an answer is due, but to what the terminal says by itself."""
-        if termmodes.is_report(data):
+        if modes.is_report(data):
             return
         if self._typed_at is None:
             self._typed_at = time.monotonic()

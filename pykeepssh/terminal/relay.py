@@ -23,7 +23,7 @@ from ..ssh import escapes
 from ..ssh.escapes import BACKGROUND, LEAVE, SUSPEND, SUSPEND_JOB
 from ..ssh.evidence import AUTHENTICATED, CONNECTED, DEBUG1, SESSION, Evidence, level_and_text
 from ..ssh.messages import Message, Messages, shown
-from . import modes as termmodes
+from . import modes
 from .flow import CHUNK_BYTES, Flow
 
 TYPE_CHECKING = False
@@ -316,7 +316,7 @@ class Relay:
         for part in run.escapes.feed(data):
             if isinstance(part, bytes):
                 run.to_ssh.put(part)
-                run.typed = run.typed or not termmodes.is_report(part)
+                run.typed = run.typed or not modes.is_report(part)
                 if self.console is not None:
                     self.console.typed(part)
             elif part == LEAVE:

@@ -16,7 +16,7 @@ import sys
 import termios
 from typing import Any
 
-from . import modes as termmodes
+from . import modes
 from .flow import Flow
 
 WINSIZE = b"\0" * 8  # struct winsize: rows, columns, x pixels, y pixels (ioctl_tty(2))
@@ -202,7 +202,7 @@ class Screen:
         """Write to a terminal of the type term (TERM)."""
         self.terminal = terminal
         self.flow = Flow(terminal.write, terminal.blocking)
-        self._modes = termmodes.Tracker(self._size()[0])
+        self._modes = modes.Tracker(self._size()[0])
         self._term = term
         self._no_colour = no_colour
         self._line_start = True
@@ -273,7 +273,7 @@ class Screen:
         covered = self._modes.is_alternate
         undo = self._modes.undo()  # first: it closes what may be half a sequence
         if undo:
-            moved = covered or termmodes.LAST_ROW in undo
+            moved = covered or modes.LAST_ROW in undo
             self._put(undo, line_start=self._line_start and not moved)
         self.title("")
         return covered

@@ -713,7 +713,7 @@ def test_a_suspended_kssh_does_not_hold_up_its_master(sshd: Sshd, tmp_path: Path
     with subprocess.Popen(["ssh", *words.split(), "-MNT", "t"], stdin=subprocess.DEVNULL) as master:
         wait_for((tmp_path / "master").exists)
         with log_in(sshd, words=f"-S {tmp_path}/master") as terminal:
-            type_line(terminal, "stty -opost; head -c 30000000 /dev/zero; echo done")
+            type_line(terminal, "stty -opost; head -c 12000000 /dev/zero; echo done")
             for _ in range(2):
                 # Nobody reads the terminal.  As with ssh that mostly holds up the master; whether it does
                 # depends on where in the pipe its last write ends, which no test can force.

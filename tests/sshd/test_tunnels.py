@@ -25,6 +25,7 @@ from links import (
     greets,
     lines_of,
     quick,
+    records,
     sealed,
     tunnel_words,
 )
@@ -426,16 +427,24 @@ def test_the_user_s_log_file_holds_ssh_s_lines(sshd: Sshd, tmp_path: Path) -> No
 def test_five_reconnects_through_a_real_network_leave_nothing_behind(sshd: Sshd, relay: Relay) -> None:
     """Each session is killed; SIGUSR1 cuts the wait short."""
     with Tunnel(sshd, through=relay.port, side="-R", env=quick(LOGLEVEL="ERROR")) as tunnel:
+
+        def is_up_again() -> bool:
+            # One for each wait: where ssh runs already, it would end that ssh.
+            waits = {record["starts"] for record in records() if record["state"] == "WAITING"}
+            if waits - urged:
+                urged.update(waits)
+                tunnel.send(signal.SIGUSR1)
+            return greets(tunnel.port)
+
         tunnel.is_up()
         process = psutil.Process(tunnel.pid)
         descriptors = process.num_fds()
+        urged: set[int] = set()
         for _ in range(5):
             first = tunnel.ssh()
             sshd.kill_sessions()
             wait_for(lambda first=first: not alive(first))
-            while not greets(tunnel.port):
-                if process.children() == []:
-                    tunnel.send(signal.SIGUSR1)
+            wait_for(is_up_again, what=f"the tunnel; kssh said {tunnel.said!r}")
         assert process.num_fds() == descriptors
         assert [child.status() for child in process.children()].count(psutil.STATUS_ZOMBIE) == 0
         tunnel.stop()
