@@ -128,11 +128,14 @@ def free_port() -> int:
 class Sshd:
     """A throwaway sshd on 127.0.0.1 for the user who runs the tests, with keys of its own.
 
-    port    where it listens; the same after a restart
-    config  ssh_config for "-F": there it is the host "t"
+    port          where it listens; the same after a restart
+    config        ssh_config for "-F": there it is the host "t"
+    key_exchange  its KexAlgorithms; "" for what it has by itself
 
     Remote commands find an empty home directory, so that nobody's start-up files matter.
     """
+
+    key_exchange = ""
 
     def __init__(self, directory: Path, extra: str = "", variables: Mapping[str, str] | None = None) -> None:
         """Prepare keys and files in directory.
@@ -211,6 +214,7 @@ class Sshd:
             "MaxStartups 100\n"
             f"SetEnv {MARK}={self._mark} {variables}\n"
             "Subsystem sftp internal-sftp\n"
+            + (f"KexAlgorithms {self.key_exchange}\n" if self.key_exchange else "")
             # Tests fail to log in on purpose; from 9.8 on sshd would shut 127.0.0.1 out for that.
             + ("PerSourcePenalties no\n" if openssh_version(self._program) >= (9, 8) else "")
         )

@@ -244,13 +244,14 @@ def test_another_user_s_lock_does_not_say_that_a_tunnel_runs(tmp_path: Path) -> 
     lock.touch()
     lock.chmod(0o644)
     hold = (
-        "import fcntl, os, sys; os.setuid(54321); fcntl.flock(3, fcntl.LOCK_EX); print(flush=True); input()"
+        "import fcntl, os, sys; os.setuid(54321); fcntl.flock(int(sys.argv[1]), fcntl.LOCK_EX); "
+        "print(flush=True); input()"
     )
     fd = os.open(lock, os.O_RDONLY)
-    os.dup2(fd, 3)
-    words = [sys.executable, "-c", hold]
+    words = [sys.executable, "-c", hold, str(fd)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen(words, pass_fds=[3], **pipes) as stranger:
+    with subprocess.Popen(words, pass_fds=[fd], **pipes) as stranger:
+        os.close(fd)
         assert stranger.stdout is not None
         stranger.stdout.readline()
         with Kssh(["-N", "host"], with_fake(fake, NAME="link")) as kssh:

@@ -713,71 +713,85 @@ def test_who_is_ended_while_sshd_comes_back_puts_the_old_file_back(
 
 # -- interrupted -------------------------------------------------------------------------------------
 
-# Runs ksshctl once for each number, in a process of its own in which something happens before that line
-# of configfile.py, counted from the first on; prints how each ended.
+# Runs ksshctl again and again, each time in a process and a directory of its own: first something happens
+# before the first line of configfile.py, then before the second, until there is no such line any more.
+# Prints how each ended; the last one's status is NEVER.  Every third change that was killed is made again.
 INTERRUPTED = """
-import os, sys
+import os, shutil, sys
 sys.path.insert(0, {repository!r})
-from pykeepssh.system import program
-from pykeepssh.ctl import keepalive
+import pykeepssh.ctl.keepalive.verb  # here, and not in each process
 from pykeepssh.ctl.main import main
-what, last, base = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+what, base = sys.argv[1:]
 # Where what is done is done, or is being taken back already.
 AFTERWARDS = ("__exit__", "_close", "_remove", "put_back") if what != "kill" else ()
-def run(left):
-    def trace(frame, event, _):
-        nonlocal left
-        if not frame.f_code.co_filename.endswith("configfile.py"):
+left = 0
+def trace(frame, event, _):
+    global left
+    if not frame.f_code.co_filename.endswith("configfile.py"):
+        return None
+    caller = frame
+    while caller is not None:
+        if caller.f_code.co_name in AFTERWARDS:
             return None
-        caller = frame
-        while caller is not None:
-            if caller.f_code.co_name in AFTERWARDS:
-                return None
-            caller = caller.f_back
-        if event == "line":
-            left -= 1
-            if left == 0:
-                happen()
-        return trace
-    sys.settrace(trace)
-    status = main()
-    sys.settrace(None)
-    return status
+        caller = caller.f_back
+    if event == "line":
+        left -= 1
+        if left == 0:
+            happen()
+    return trace
 def happen():
     if what == "kill":
         os.kill(os.getpid(), 9)
     raise KeyboardInterrupt if what == "Ctrl-C" else OSError(5, os.strerror(5))
-for number in range(1, last):
-    config = os.path.join(base, str(number), "config")
+def change(folder, line=0):
+    global left
+    left = line
+    sys.argv[1:] = ["keepalive", "set", "--user", "--config", os.path.join(folder, "config")]
     pid = os.fork()
     if pid == 0:
-        sys.argv[1:] = ["keepalive", "set", "--user", "--config", config]
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         try:
-            os._exit(run(number))
+            if line:
+                sys.settrace(trace)
+            status = main()
+            sys.settrace(None)
+            os._exit({never} if left > 0 else status)
         except BaseException:
             sys.excepthook(*sys.exc_info())
             os._exit(99)
-    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+line = status = 0
+while status != {never}:
+    line += 1
+    folder = os.path.join(base, str(line))
+    shutil.copytree(os.path.join(base, "before"), folder)
+    status = change(folder, line)
+    print(status, flush=True)
+    if status == -9 and line % 3 == 1:
+        again = folder + "-again"
+        shutil.copytree(folder, again)
+        assert change(again) == 0, again
 """
-LINES = 260  # more than are run
+NEVER = 100
 
 
 def interrupted(what: str, folder: Path, before: bytes | None) -> list[tuple[int, bytes | None]]:
-    """Return the status and what the file holds, for a change in which something happens at each line."""
-    for number in range(1, LINES):
-        (folder / str(number)).mkdir(parents=True)
-        if before is not None:
-            (folder / str(number) / "config").write_bytes(before)
+    """Return the status and what the file holds, for a change in which something happens at each line.
+
+    The last of them is one in which nothing happened.
+    """
+    start = folder / "before"
+    start.mkdir(parents=True)
+    if before is not None:
+        (start / "config").write_bytes(before)
     script = folder / "interrupted.py"
-    script.write_text(INTERRUPTED.format(repository=str(REPOSITORY)))
-    words = [sys.executable, script, what, str(LINES), folder]
-    said = subprocess.run(words, stdout=subprocess.PIPE, check=True).stdout.split()
+    script.write_text(INTERRUPTED.format(repository=str(REPOSITORY), never=NEVER))
+    words = [sys.executable, script, what, folder]
     left = []
+    said = subprocess.run(words, stdout=subprocess.PIPE, check=True).stdout.split()
     for number, status in enumerate(said, 1):
         config = folder / str(number) / "config"
         left.append((int(status), config.read_bytes() if config.exists() else None))
-    assert any(status == 0 for status, _ in left), "the count of lines is too low"
     return left
 
 
@@ -795,16 +809,16 @@ def changed(before: bytes | None, folder: Path) -> bytes:
 def test_killed_at_any_line_the_file_is_old_or_new(tmp_path: Path) -> None:
     before = b"Host *\n  ServerAliveInterval 300\n"
     after = changed(before, tmp_path / "sample")
-    ended = interrupted("kill", tmp_path / "at", before)
-    killed = [left for status, left in ended if status == -9]
-    assert len(killed) > 60
-    assert set(killed) == {before, after}
-    assert all(left == after for status, left in ended if status == 0)
-    for number in range(1, LINES, 12):  # whatever it left behind is in nobody's way
-        config = tmp_path / "at" / str(number) / "config"
-        assert keepalive("set", "--user", "--config", config).returncode == 0
-        assert config.read_bytes() == after
-        leftovers = {path.name for path in config.parent.iterdir()}
+    *ended, last = interrupted("kill", tmp_path / "at", before)
+    assert len(ended) > 60
+    assert {status for status, _ in ended} == {-9}
+    assert {left for _, left in ended} == {before, after}
+    assert last == (NEVER, after)
+    made_again = list((tmp_path / "at").glob("*-again"))
+    assert len(made_again) > 20
+    for folder in made_again:  # whatever was left behind is in nobody's way
+        assert (folder / "config").read_bytes() == after
+        leftovers = {path.name for path in folder.iterdir()}
         assert not leftovers & {f".config.ksshctl-{purpose}" for purpose in ("new", "old", "lock")}
 
 
@@ -813,12 +827,13 @@ def test_killed_at_any_line_the_file_is_old_or_new(tmp_path: Path) -> None:
 @pytest.mark.parametrize("what", ["error", "Ctrl-C"])
 def test_what_fails_at_any_line_leaves_the_old_file(what: str, before: bytes | None, tmp_path: Path) -> None:
     after = changed(before, tmp_path / "sample")
-    ended = interrupted(what, tmp_path / "at", before)
+    *ended, last = interrupted(what, tmp_path / "at", before)
     failed = [left for status, left in ended if status in (1, -2)]
     assert len(failed) > 60
     assert set(failed) == {before}
     assert all(status in (0, 1, -2) for status, _ in ended)
     assert all(left == after for status, left in ended if status == 0)
+    assert last == (NEVER, after)
 
 
 def test_two_at_a_time_wait_for_each_other(folder: Path) -> None:
