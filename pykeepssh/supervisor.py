@@ -6,7 +6,6 @@ Reads the clock and randomness.  Must not know why an action was chosen.
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import random
 import signal
@@ -17,12 +16,24 @@ from collections.abc import Callable, Sequence
 import pexpect
 
 from .errors import STATUS, KsshError, printable
-from .link import history, identity, machine, multiplexer, plan as planning, policy, record, wording
+from .link import (
+    history,
+    identity,
+    machine,
+    multiplexer,
+    plan as planning,
+    policy,
+    record,
+    suspicion,
+    way_back,
+    wording,
+)
 from .link.kinds import ATTACH, COMMAND, SHELL, STREAM, TUNNEL
-from .link.outcomes import DOWN, GAVE_UP, LOST, RETRY, UNREACHABLE, UNRESOLVED, UP, Exit, Report
+from .link.outcomes import DOWN, GAVE_UP, RETRY, UNREACHABLE, UP, Exit, Report
 from .link.plan import Plan, Standing
 from .link.policy import HEALTHY_S, Rules
-from .network import connection, lookout, lookup, mastersocket
+from .network import connection, mastersocket
+from .network.lookout import Lookout
 from .settings import Settings
 from .ssh import escapes
 from .ssh.args import CommandLine
@@ -56,7 +67,6 @@ _ASSUMED = "assumed up"
 _OPENED = "path opened"
 _HOOK = "hook"
 _MASTER = "shared master"
-_OPENED_S = 0.1
 _ASKED = "ssh was asked to end"
 _ASKED_S = 0.2
 _REST = "rest of a paste"
@@ -155,11 +165,10 @@ class Supervisor:
         )
         self._link = machine.Link(rules)
         self._loop = Loop()
-        self._lookout = lookout.Lookout(
-            self._loop, self._path_opened, self._network_changed, self._found_dead, random.random
-        )
-        self._server: tuple[str, int] | None = None  # where ssh connected to last, or its first hop
-        self._lookup: lookup.Lookup | None = None  # while ssh cannot find the host's name
+        name = planning.first_value(configuration, "hostname", line.destination or "")
+        name_and_family = name, planning.first_value(configuration, "addressfamily", "any")
+        told = self._path_opened, self._network_changed, self._found_dead
+        self._lookout = Lookout(self._loop, name_and_family, *told, random.random)
         self._seen: Evidence | None = None  # of the last run
         self._chosen = identity.Chosen(line)
         self._allocated: tuple[tuple[int, str], ...] = ()  # ports of the server while the link is up
@@ -597,7 +606,7 @@ class Supervisor:
         self._relay.take_last_words(run)
         seen = run.evidence if run.channel is not None else None
         run.close()
-        self._lookout.guard(None, 0, 0.0)
+        self._lookout.leave()
         if self._kind == TUNNEL:
             self._relay.give_back()
         interrupt = run.interrupted_by(ended)
@@ -658,7 +667,7 @@ class Supervisor:
         """Look after the connection of a session, and remember where it goes."""
         if run.evidence.shared:
             if not self._link.rules.restartable:
-                self._lookout.guard(None, 0, 0.0)
+                self._lookout.leave()
             return  # the connection is the master's, and looked after
         pids, place = [run.child.pid], run.evidence.address
         if place is None:
@@ -666,12 +675,10 @@ class Supervisor:
                 return  # a ProxyCommand goes ways of its own
             pids = connection.descendants(run.child.pid)
         found = connection.of(pids, place)
-        if found is not None:
-            self._server = found.remote, found.remote_port
-            if not self._link.rules.restartable:
-                return  # ssh will find out, and kssh can do nothing with it sooner
+        # Of a session that is not started again ssh will find out, and kssh can do nothing with it sooner.
+        if found is not None and self._link.rules.restartable:
             keepalive_s = planning.keepalive_s(self._configuration, self._settings)
-            self._lookout.guard(found, 2 if self._kind == TUNNEL else 3, keepalive_s)
+            self._lookout.guard(found, suspicion.terms(self._kind, keepalive_s))
 
     def _guard_master(self) -> None:
         """Look after the connection of a shared master, which tells nobody that it is dead.
@@ -682,11 +689,9 @@ class Supervisor:
         found = connection.first_of(self._master) if self._master else None
         self._lookout.rest()
         if found is not None:
-            self._server = found.remote, found.remote_port
-            # Whoever made that master may have given it no keepalive: this is kssh's.
             silence_s = float(self._settings.interval_s * (self._settings.countmax + 1))
-            self._lookout.guard(found, 3, 0.0, silence_s)
-            self._lookout.hint(shaken=True)
+            self._lookout.guard(found, suspicion.shared_terms(silence_s))
+            self._lookout.doubt()
 
     def _master_silent(self) -> None:
         """A session through a master that works is there at once: nobody has to log in for it."""
@@ -698,56 +703,17 @@ class Supervisor:
         if self._master is not None:
             self._found_dead("no answer")
 
-    def _look_out(self, report: Report) -> None:
-        """Look for a way back for as long as there is none."""
-        knocks = policy.worth_knocking(report.outcome, self._seen)
-        # A session that was lost is started again at once; should the path be dead, that ssh will
-        # sit on a lost packet while a knock each second finds out first that the path is back.
-        if report.outcome == LOST and report.delay_s == 0:
-            knocks = True
-        if report.outcome != UNRESOLVED:
-            self._lookup = None
-        elif self._lookup is None:
-            name = planning.first_value(self._configuration, "hostname", self._line.destination or "")
-            family = planning.first_value(self._configuration, "addressfamily", "any")
-            self._lookup = lookup.Lookup(name, family)
-        if report.delay_s == math.inf:
-            return
-        if self._lookup is not None:
-            self._lookout.wait(self._lookup)
-        elif report.outcome in (LOST, UNREACHABLE):
-            place = self._knock_place()
-            if self._lookout.opened_once and (self._seen is None or self._seen.address != place):
-                place = None  # it answers, and the host behind it, or elsewhere, does not
-            self._lookout.wait(lookout.Knock(*place) if knocks and place is not None else None)
-        else:
-            # What was knocked for before may be there, and does not cure this.
-            self._lookout.wait(None)
-
     def _path_opened(self) -> None:
         run = self._relay.run
         if run is None:
             self._dispatch(machine.PathOpened())
         elif not run.connected:
-            # This ssh may be told of the same good news any moment.
-            self._loop.arm(_OPENED, _OPENED_S, self._still_not_connected)
+            self._loop.arm(_OPENED, way_back.NEWS_REACHES_SSH_S, self._still_not_connected)
 
     def _still_not_connected(self) -> None:
         run = self._relay.run
-        if run is None or run.connected:
-            return
-        if self._lookup is not None:
-            lost = run.evidence.phase < CONNECTING  # an ssh that has the address needs no name
-        else:
-            # Only ssh's own connect to that very place: it may be looking a name up, try another
-            # address first, or be on its way through a jump host that did answer.
-            lost = run.evidence.phase == CONNECTING and run.evidence.address == self._knock_place()
-        if lost:
+        if run is not None and not run.connected and self._lookout.overtaken(run.evidence):
             self._dispatch(machine.PathOpened())
-
-    def _knock_place(self) -> tuple[str, int] | None:
-        """Where to knock: where ssh connected to last, or tried to."""
-        return self._server or (self._seen.address if self._seen is not None else None)
 
     def _network_changed(self) -> None:
         if self._relay.run is None:
@@ -808,7 +774,7 @@ class Supervisor:
             self._reason = report.reason
         self._allocated = report.allocated
         if report.event == RETRY:
-            self._look_out(report)
+            self._lookout.look_for_a_way(report, self._seen)
         elif report.event == UP:
             self._lookout.rest()
         console = self._relay.console

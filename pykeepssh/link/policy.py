@@ -238,15 +238,6 @@ def verdict(result: str, ended: Exit, seen: Evidence | None, rules: Rules, histo
     return entry
 
 
-def worth_knocking(result: str, seen: Evidence | None) -> bool:
-    """Tell whether a server that answers would cure what ended ssh.
-
-    Not if it had answered already: then it is reachable and fails for another reason, and knocking
-    would turn every backoff into an attempt each second.
-    """
-    return result == UNREACHABLE and seen is not None and seen.phase == CONNECTING
-
-
 def decide(entry: str, rules: Rules, history: History, at_once: bool, jitter: float) -> Decision:
     """Turn a table entry into a Decision; jitter is a random number in 0 ≤ jitter < 1."""
     if entry == END:

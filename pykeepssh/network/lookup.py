@@ -12,6 +12,12 @@ import signal
 import socket
 import sys
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..system.loop import Loop
+
 _FAMILIES = {"inet": socket.AF_INET, "inet6": socket.AF_INET6}  # ssh_config(5), AddressFamily
 # getaddrinfo() in a fork would be quicker, but it is not safe there on macOS.
 _PROGRAM = """\
@@ -28,29 +34,36 @@ os.write(1, b"found")
 class Lookup:
     """Lookups of one name, to learn whether ssh could find its address now."""
 
-    wanted = select.POLLIN  # what its descriptors are to be watched for
     refused = False
 
-    def __init__(self, name: str, family: str) -> None:
-        """Prepare to look up a name; family is AddressFamily of ssh_config(5): any, inet or inet6."""
+    def __init__(self, loop: Loop, name: str, family: str, found: Callable[[], None]) -> None:
+        """Prepare to look up a name.
+
+        family  AddressFamily of ssh_config(5): any, inet or inet6
+        found   is called once it is there.  A name that was found and is found again is no news: should
+                ssh fail to find it all the same, each start would be followed by the next at once.
+        """
         number = int(_FAMILIES.get(family, socket.AF_UNSPEC))
         self._words = [sys.executable, "-IS", "-c", _PROGRAM, name, str(number)]
+        self._loop = loop
+        self._found = found
         self._was_found = False
         self._pid = 0
         self._fd = -1
 
-    def try_once(self) -> list[int]:
-        """Ask, unless an answer is still to come; return the descriptors to watch."""
-        if not self._pid:
-            answer, out = os.pipe()
-            try:
-                self._pid = self._start(out)
-                self._fd = answer
-            except OSError:
-                os.close(answer)  # no more processes: the next try may have one
-            finally:
-                os.close(out)
-        return self.descriptors()
+    def try_once(self) -> None:
+        """Ask, unless an answer is still to come."""
+        if self._pid:
+            return
+        answer, out = os.pipe()
+        try:
+            self._pid = self._start(out)
+            self._fd = answer
+            self._loop.watch(answer, select.POLLIN, self._ready)
+        except OSError:
+            os.close(answer)  # no more processes: the next try may have one
+        finally:
+            os.close(out)
 
     def _start(self, out: int) -> int:
         with open(os.devnull, "r+b", buffering=0) as null:
@@ -72,25 +85,18 @@ class Lookup:
         """The process of the lookup under way."""
         return (self._pid,) if self._pid else ()
 
-    def descriptors(self) -> list[int]:
-        """Return the descriptor of the lookup under way."""
-        return [self._fd] if self._pid else []
-
-    def answered(self, fd: int) -> bool:
-        """Take the result of a lookup whose descriptor is ready; return whether the name is there now.
-
-        A name that was found and is found again is no news: should ssh fail to find it all the same,
-        each start would be followed by the next at once.
-        """
+    def _ready(self, events: int) -> None:
         found = bool(os.read(self._fd, 16))
         news = found and not self._was_found
         self._was_found = found
         self.close()
-        return news
+        if news:
+            self._found()
 
     def close(self) -> None:
         """End a lookup under way."""
         if self._pid:
+            self._loop.forget(self._fd)
             os.close(self._fd)
             os.kill(self._pid, signal.SIGKILL)
             os.waitpid(self._pid, 0)

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from pykeepssh.link import backoff
+from pykeepssh.link import backoff, way_back
 
 CLIENTS = 1000
 SLOT_S = 0.1
@@ -18,9 +18,9 @@ def arrival_s(back_s: float, chance: random.Random) -> float:
 
     It knocks, and beside that starts ssh after each backoff; what comes first after back_s counts.
     """
-    knock_s = backoff.knock_s(None, chance.random())
+    knock_s = way_back.knock_s(None, chance.random())
     while knock_s < back_s:
-        knock_s += backoff.knock_s(knock_s, chance.random())
+        knock_s += way_back.knock_s(knock_s, chance.random())
     start_s, failures = 0.0, 0
     while start_s < back_s:
         failures += 1

@@ -497,19 +497,3 @@ def test_the_ceiling_doubles_from_one_second() -> None:
 @given(st.integers(1, 10**6), st.floats(0, 10**7), st.floats(0, 1, exclude_max=True))
 def test_the_delay_is_a_share_of_the_ceiling(failures: int, most_s: float, jitter: float) -> None:
     assert 0 <= backoff.delay_s(failures, most_s, jitter) <= backoff.ceiling_s(failures, most_s) <= most_s
-
-
-KNOCKS = {
-    (outcomes.UNREACHABLE, CONNECTING): True,
-    (outcomes.UNREACHABLE, CONNECTED): False,  # it has answered
-    (outcomes.UNREACHABLE, STARTED): False,
-    (outcomes.DENIED, CONNECTING): False,
-}
-
-
-@pytest.mark.parametrize(("result", "phase"), KNOCKS)
-def test_a_server_is_worth_knocking_at_only_if_it_has_not_answered(result: str, phase: int) -> None:
-    seen = Evidence()
-    seen.phase = phase
-    assert policy.worth_knocking(result, seen) == KNOCKS[result, phase]
-    assert not policy.worth_knocking(result, None)
