@@ -34,7 +34,7 @@ import pytest
 
 T = TypeVar("T")
 
-TIMEOUT_S = 20.0  # longer than anything takes on a busy machine; passing tests never wait for it
+TIMEOUT_S = 60.0  # longer than anything takes on a busy machine; passing tests never wait for it
 POLL_S = 0.005
 
 # Debian keeps sshd where an ordinary user's PATH does not look.
@@ -582,7 +582,7 @@ def run_kssh(
     args: Sequence[Argument],
     env: Mapping[str, str] | None = None,
     stdin: int | IO[bytes] | bytes = subprocess.DEVNULL,
-    timeout: float = 30.0,
+    timeout: float = TIMEOUT_S,
     **popen: Any,
 ) -> subprocess.CompletedProcess[bytes]:
     """Run kssh without a terminal until it ends; its output is captured as bytes.
@@ -751,6 +751,18 @@ def shell(name: str = "bash", **terminal: Any) -> Terminal:
     opened = Terminal([need(name), *words, "-i"], env=env, **terminal)
     opened.expect(PROMPT)
     return opened
+
+
+def type_line(terminal: Terminal, line: str) -> None:
+    """Type a line and Enter, in one piece."""
+    terminal.send(line.encode() + b"\r")
+
+
+def ends(terminal: Terminal, status: int) -> None:
+    """Assert that what a shell() had started has ended with a status, and that it has its terminal back."""
+    terminal.expect(PROMPT)
+    type_line(terminal, "echo was=$?")
+    terminal.expect(b"was=%d\r\n" % status)
 
 
 def restore_signals() -> None:

@@ -24,6 +24,7 @@ from harness import (
     TIMEOUT_S,
     Argument,
     FakeSsh,
+    Relay,
     Sshd,
     Start,
     absent,
@@ -32,6 +33,7 @@ from harness import (
     free_port,
     marked,
     need,
+    pause_typing,
     program,
     wait_for,
 )
@@ -151,6 +153,16 @@ def started(fake: FakeSsh, number: int = 1, timeout: float = TIMEOUT_S) -> Start
     return fake.starts[number - 1]
 
 
+def lose(sshd: Sshd, relay: Relay) -> None:
+    """Cut a link so that the far side does not know, as in most outages, while the person pauses."""
+    pause_typing()
+    for pid in sshd.sessions():
+        for process in (psutil.Process(pid), *psutil.Process(pid).children(recursive=True)):
+            if process.name().startswith("sshd"):
+                process.suspend()
+    relay.reset()
+
+
 # $1 a directory that stays writable, $2 one that vanishes or "", then a command.
 _SEAL = """\
 keep=$1 hide=$2; shift 2
@@ -221,13 +233,25 @@ def tunnel_words(
     return ["-F", config, "-N", side, f"127.0.0.1:{port}:127.0.0.1:{sshd.port}", *options, "t"]
 
 
-def greets(port: int) -> bool:
-    """Tell whether an sshd greets behind a port."""
-    try:
-        with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
-            return connection.recv(4) == b"SSH-"
-    except OSError:
-        return False
+def behind_a_jump_host(sshd: Sshd, path: Path, port: int, jump: str = "") -> Path:
+    """Write an ssh_config whose host "t" is at a port, behind an sshd as jump host; jump: more for that."""
+    path.write_text(
+        f"Host jump\nPort {sshd.port}\n{jump}\nHost t\nPort {port}\nProxyJump jump\n"
+        + sshd.config.read_text().replace("Host t\n", "Host *\n")
+    )
+    return path
+
+
+def greets(place: int | Path) -> bool:
+    """Tell whether an sshd greets behind a port of 127.0.0.1, or behind a socket with a path."""
+    at_port = isinstance(place, int)
+    with socket.socket(socket.AF_INET if at_port else socket.AF_UNIX) as client:
+        client.settimeout(5)
+        try:
+            client.connect(("127.0.0.1", place) if at_port else str(place))
+            return client.recv(4) == b"SSH-"
+        except OSError:
+            return False
 
 
 def listens(port: int) -> bool:

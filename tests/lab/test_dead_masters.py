@@ -14,8 +14,6 @@ from lab.lab import Lab
 from links import PROMPT, quick
 from pykeepssh.network import mastersocket
 
-pytestmark = pytest.mark.timeout(120)
-
 
 @pytest.fixture
 def lab(tmp_path: Path) -> Iterator[Lab]:
@@ -86,7 +84,7 @@ def test_a_path_that_is_dead_for_long_ends_the_use_of_a_master(lab: Lab, tmp_pat
         in_session(terminal)
         lab.blackhole()
         terminal.send(b"echo lo''st\r")
-        terminal.expect(b"is dead (the server stopped answering); going on without it", timeout=60)
+        terminal.expect(b"is dead (the server stopped answering); going on without it")
         lab.heal()
-        terminal.expect(b"back after", timeout=60)
+        terminal.expect(b"back after")
         in_session(terminal)

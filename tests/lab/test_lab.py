@@ -15,8 +15,6 @@ import pytest
 from harness import program, wait_for
 from lab.lab import FORWARD_PORT, NO_IDLE_LIMIT_S, Lab, Tunnel
 
-pytestmark = pytest.mark.timeout(120)
-
 SIDES = ("-L", "-R")
 SHORT = {"KSSH_INTERVAL": "1", "KSSH_COUNTMAX": "2"}  # silence is known after 3 s
 BACK_S = 20.0

@@ -8,12 +8,8 @@ import re
 import subprocess
 from pathlib import Path
 
-import pytest
-
 from harness import program
 from lab.lab import Lab
-
-pytestmark = pytest.mark.timeout(120)
 
 TIMEOUT_S = 7
 OPTIONS = ("--max", "12s", "--step", "1", "--patience", "2")

@@ -11,8 +11,6 @@ from harness import Argument, wait_for
 from lab.lab import BANNER_PORT, Lab
 from links import Kssh, quick
 
-pytestmark = pytest.mark.timeout(120)
-
 ADDRESS = "10.77.1.200"
 BY_PEOPLE = "only a person can mend that; retry"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import MARK, fake_ssh, marked, program, run_kssh, wait_for
+from harness import MARK, TIMEOUT_S, fake_ssh, marked, program, run_kssh, wait_for
 from links import STAY, Kssh, started, with_fake
 
 NESTING = "KSSH_NESTING"  # only where the ssh program is a script, as the fake is
@@ -190,7 +190,7 @@ def test_kssh_installed_as_ssh_does_not_call_itself(tmp_path: Path, install: obj
     env = {**os.environ, "PATH": path, "THE_REAL_THING": program()}
     command = [folder / "ssh" if caller == "ssh" else program(), "host", "command"]
     done = subprocess.run(
-        command, env=env, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=30
+        command, env=env, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=TIMEOUT_S
     )
     assert (done.returncode, done.stdout, done.stderr) == (7, b"real\n", b"")
     assert len(fake.starts) == 1
@@ -202,7 +202,9 @@ def test_kssh_as_the_only_ssh_in_path_finds_the_system_s(tmp_path: Path, install
     install(tmp_path / "ssh")
     path = f"{tmp_path}:{Path(program()).parent}:{Path(shutil.which('sh') or '').parent}"
     env = {**os.environ, "PATH": path, "THE_REAL_THING": program()}
-    done = subprocess.run([tmp_path / "ssh", "-V"], env=env, capture_output=True, check=False, timeout=30)
+    done = subprocess.run(
+        [tmp_path / "ssh", "-V"], env=env, capture_output=True, check=False, timeout=TIMEOUT_S
+    )
     assert done.returncode == 0
     assert done.stderr.startswith(b"OpenSSH_")
 

@@ -475,7 +475,11 @@ def test_a_working_directory_that_is_gone_does_not_matter(tmp_path: Path, words:
     env = with_fake(fake, FIRST_START="fail", MAXSTART=1)
     into = ["sh", "-c", 'mkdir "$0" && cd "$0" && rmdir "$0" && exec "$@"', tmp_path / "gone"]
     done = subprocess.run(
-        [*into, program(), *words], env={**os.environ, **env}, capture_output=True, timeout=30, check=False
+        [*into, program(), *words],
+        env={**os.environ, **env},
+        capture_output=True,
+        timeout=TIMEOUT_S,
+        check=False,
     )
     assert b"Traceback" not in done.stderr
     assert done.returncode == (0 if "-V" in words or "-f" in words else 3)
@@ -488,7 +492,7 @@ def test_a_relative_name_is_named_where_the_working_directory_is_gone(tmp_path: 
     env = {**os.environ, **with_fake(fake), f"KSSH_{name}": "./relative"}
     for words in (["-N", "host"], ["host", "true"]):
         done = subprocess.run(
-            [*into, program(), *words], env=env, capture_output=True, timeout=30, check=False
+            [*into, program(), *words], env=env, capture_output=True, timeout=TIMEOUT_S, check=False
         )
         assert (done.returncode, done.stderr.count(b"\n")) == (255, 1), done.stderr
         assert done.stderr.startswith(f"kssh: KSSH_{name}=./relative: expected ".encode())
@@ -501,6 +505,6 @@ def test_a_relative_name_is_named_where_the_working_directory_is_gone(tmp_path: 
 def test_ksshctl_names_a_working_directory_that_is_gone(tmp_path: Path, verb: list[str]) -> None:
     into = ["sh", "-c", 'mkdir "$0" && cd "$0" && rmdir "$0" && exec "$@"', tmp_path / "gone"]
     words = [*into, program("ksshctl"), *verb, "--config", "relative"]
-    done = subprocess.run(words, capture_output=True, timeout=30, check=False)
+    done = subprocess.run(words, capture_output=True, timeout=TIMEOUT_S, check=False)
     assert (done.returncode, done.stdout) == (1, b"")
     assert done.stderr.startswith(b"ksshctl: the working directory was removed")

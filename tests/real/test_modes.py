@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import need, wait_for
+from harness import TIMEOUT_S, need, wait_for
 from pykeepssh.terminal import screen as terminal
 from pykeepssh.terminal.modes import Tracker
 
@@ -50,7 +50,10 @@ class Pane:
     def tmux(self, *words: str) -> str:
         """Have tmux carry out a command; return what it says."""
         done = subprocess.run(
-            [need("tmux"), "-u", "-S", self._socket, *words], stdout=subprocess.PIPE, check=True, timeout=20
+            [need("tmux"), "-u", "-S", self._socket, *words],
+            stdout=subprocess.PIPE,
+            check=True,
+            timeout=TIMEOUT_S,
         )
         return done.stdout.decode()
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import Argument, Terminal, alive, fake_ssh, need, program, wait_for
+from harness import TIMEOUT_S, Argument, Terminal, alive, fake_ssh, need, program, wait_for
 from links import (
     FINISH,
     LOSE,
@@ -67,7 +67,7 @@ def test_a_tunnel_goes_to_the_background_and_leaves_the_caller_s_descriptors(
     fake = fake_ssh(tmp_path, UP)
     command = [*ptyless, program(), "-fN", "host"]
     done = subprocess.run(
-        command, env={**os.environ, **with_fake(fake)}, capture_output=True, timeout=30, check=False
+        command, env={**os.environ, **with_fake(fake)}, capture_output=True, timeout=TIMEOUT_S, check=False
     )
     assert done.returncode == 0, done.stderr
     assert len(background()) == 1

@@ -12,7 +12,7 @@ from pathlib import Path
 import pexpect
 import pytest
 
-from harness import FakeSsh, Terminal, fake_ssh, need, program, shell, wait_for
+from harness import TIMEOUT_S, FakeSsh, Terminal, fake_ssh, need, program, shell, wait_for
 from links import FINISH, LOSE, SESSION, started, with_fake
 from pykeepssh.system import ancestry
 
@@ -37,7 +37,7 @@ def environment(fake: FakeSsh, **variables: str) -> dict[str, str]:
 @pytest.fixture
 def driven(fake: FakeSsh) -> Iterator[pexpect.spawn[bytes]]:
     """Kssh as pexpect runs it."""
-    child = pexpect.spawn(program(), ["host"], env=environment(fake), timeout=20)
+    child = pexpect.spawn(program(), ["host"], env=environment(fake), timeout=TIMEOUT_S)
     yield child
     child.close(force=True)
 
@@ -136,7 +136,7 @@ def test_a_terminal_that_is_not_the_controlling_one_is_nobody(fake: FakeSsh) -> 
 
 
 def test_attended_says_that_a_person_sits_there(fake: FakeSsh) -> None:
-    child = pexpect.spawn(program(), ["host"], env=environment(fake, RESTART="attended"), timeout=20)
+    child = pexpect.spawn(program(), ["host"], env=environment(fake, RESTART="attended"), timeout=TIMEOUT_S)
     assert is_supervised(fake)
     child.sendline("word")
     child.expect_exact("back after")
@@ -145,7 +145,7 @@ def test_attended_says_that_a_person_sits_there(fake: FakeSsh) -> None:
 
 
 def test_always_starts_again_what_a_program_drives(fake: FakeSsh) -> None:
-    child = pexpect.spawn(program(), ["host"], env=environment(fake, RESTART="always"), timeout=20)
+    child = pexpect.spawn(program(), ["host"], env=environment(fake, RESTART="always"), timeout=TIMEOUT_S)
     assert is_supervised(fake)
     child.sendline("word")
     child.expect(pexpect.EOF)

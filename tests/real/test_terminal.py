@@ -15,7 +15,18 @@ from pathlib import Path
 import psutil
 import pytest
 
-from harness import PROMPT, FakeSsh, Terminal, alive, fake_ssh, pause_typing, program, shell, wait_for
+from harness import (
+    PROMPT,
+    TIMEOUT_S,
+    FakeSsh,
+    Terminal,
+    alive,
+    fake_ssh,
+    pause_typing,
+    program,
+    shell,
+    wait_for,
+)
 from links import CONNECT, FINISH, LOSE, REFUSE, SESSION, STAY, Kssh, background, started, with_fake
 
 # Prints struct winsize: rows, columns and pixels.
@@ -158,7 +169,7 @@ def test_a_terminal_that_goes_away_ends_both(tmp_path: Path) -> None:
     with on_terminal(fake) as terminal:
         terminal.expect(b"ready")
         terminal.hang_up()
-        assert terminal.process.wait(20) == -signal.SIGHUP
+        assert terminal.process.wait(TIMEOUT_S) == -signal.SIGHUP
     wait_for(lambda: not alive(fake.starts[0].pid))
     assert len(fake.starts) == 1
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import Terminal, alive, fake_ssh, program, wait_for
+from harness import TIMEOUT_S, Terminal, alive, fake_ssh, program, wait_for
 from links import LOSE, REFUSE, SESSION, STAY, Kssh, end_background, lines_of, records, started, with_fake
 from pykeepssh.system.sink import MOST_BYTES, Sink, Syslog
 
@@ -116,31 +116,22 @@ def test_a_pipe_without_a_reader_holds_nothing_up(tmp_path: Path) -> None:
         kssh.stop()
 
 
-def test_a_terminal_that_was_stopped_holds_no_tunnel_up(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("words", "variables"), [(["-N"], {}), ([], {"RESTART": "attended"})], ids=["tunnel", "shell"]
+)
+def test_a_terminal_that_was_stopped_holds_nothing_up(
+    tmp_path: Path, words: list[str], variables: dict[str, str]
+) -> None:
     """By Ctrl-S."""
     fake = fake_ssh(tmp_path, f"[ $start = 1 ] && {{ {SESSION}read -r line <$here/go; {LOSE} }}\n{UP}")
     os.mkfifo(fake.path.parent / "go")
-    with Terminal([program(), "-N", "host"], env=with_fake(fake)) as terminal:
+    with Terminal([program(), *words, "host"], env=with_fake(fake, **variables)) as terminal:
         started(fake)
         termios.tcflow(terminal._slave, termios.TCOOFF)
         (fake.path.parent / "go").write_text("\n")
         ssh = started(fake, 2).pid
         terminal.process.terminate()
-        assert terminal.process.wait(20) == -signal.SIGTERM
-        assert not alive(ssh)
-        termios.tcflow(terminal._slave, termios.TCOON)
-
-
-def test_a_terminal_that_was_stopped_holds_no_shell_up(tmp_path: Path) -> None:
-    fake = fake_ssh(tmp_path, f"[ $start = 1 ] && {{ {SESSION}read -r line <$here/go; {LOSE} }}\n{UP}")
-    os.mkfifo(fake.path.parent / "go")
-    with Terminal([program(), "host"], env=with_fake(fake, RESTART="attended")) as terminal:
-        started(fake)
-        termios.tcflow(terminal._slave, termios.TCOOFF)
-        (fake.path.parent / "go").write_text("\n")
-        ssh = started(fake, 2).pid
-        terminal.process.terminate()
-        assert terminal.process.wait(20) == -signal.SIGTERM
+        assert terminal.process.wait(TIMEOUT_S) == -signal.SIGTERM
         assert not alive(ssh)
         termios.tcflow(terminal._slave, termios.TCOON)
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -21,3 +24,11 @@ def shared_sshd(lasting_sshd: Sshd) -> Sshd:
     """The same, once the sessions of the test before have gone; not to be stopped or restarted."""
     wait_for(lambda: not lasting_sshd.sessions(), what="earlier sessions to end")
     return lasting_sshd
+
+
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """A directory with a short name: that of a socket has 104 bytes at most."""
+    folder = tempfile.mkdtemp(prefix="far-")
+    yield Path(folder)
+    shutil.rmtree(folder, ignore_errors=True)

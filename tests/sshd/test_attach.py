@@ -7,17 +7,14 @@ learns nothing.
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
-from harness import PROMPT as LOCAL, Relay, Sshd, Terminal, need, pause_typing, program, shell, wait_for
-from links import PROMPT, quick
+from harness import PROMPT as LOCAL, Relay, Sshd, need, program, shell, type_line, wait_for
+from links import PROMPT, lose, quick
 
 
 class Far:
@@ -37,20 +34,12 @@ class Far:
 
     def lose(self) -> None:
         """Cut the link so that the far side does not know, while the person pauses."""
-        pause_typing()
-        for pid in self.sshd.sessions():
-            for process in (psutil.Process(pid), *psutil.Process(pid).children(recursive=True)):
-                if process.name().startswith("sshd"):
-                    process.suspend()
-        self.relay.reset()
+        lose(self.sshd, self.relay)
 
 
 @pytest.fixture
-def tmp_path() -> Iterator[Path]:
-    """Give a short path: the name of a socket has 104 bytes at most."""
-    folder = tempfile.mkdtemp(prefix="far-")
-    yield Path(folder)
-    shutil.rmtree(folder, ignore_errors=True)
+def tmp_path(short_path: Path) -> Path:
+    return short_path
 
 
 @pytest.fixture
@@ -62,10 +51,6 @@ def far(tmp_path: Path) -> Iterator[Far]:
     with Sshd(tmp_path / "sshd", "AcceptEnv TMUX_TMPDIR SCREENDIR") as sshd, Relay(sshd.port) as relay:
         (sshd.directory / "home" / ".screenrc").write_text("startup_message off\n")
         yield Far(sshd, relay, folder)
-
-
-def type_line(terminal: Terminal, line: str) -> None:
-    terminal.send(line.encode() + b"\r")
 
 
 FIND_AGAIN = [

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from harness import Argument, Relay, Sshd, Terminal, alive, end, program, run_kssh, wait_for
+from harness import TIMEOUT_S, Argument, Relay, Sshd, Terminal, alive, end, program, run_kssh, wait_for
 from links import PROMPT, quick
 from pykeepssh.network import connection, mastersocket
 
@@ -58,11 +58,13 @@ def test_a_master_that_persists_is_the_child_of_who_made_the_socket(
 ) -> None:
     path = tmp_path / "m"
     words = ["-F", sshd.config_for(relay.port), "-S", path, "-o", "ControlPersist=60"]
-    subprocess.run(["ssh", *words, "-M", "t", "true"], stdin=subprocess.DEVNULL, check=True, timeout=20)
+    subprocess.run(
+        ["ssh", *words, "-M", "t", "true"], stdin=subprocess.DEVNULL, check=True, timeout=TIMEOUT_S
+    )
     pid = mastersocket.pid(str(path))
     assert pid and alive(pid)
     assert connection.first_of(pid) is not None
-    subprocess.run(["ssh", *words, "-O", "exit", "t"], capture_output=True, check=True, timeout=20)
+    subprocess.run(["ssh", *words, "-O", "exit", "t"], capture_output=True, check=True, timeout=TIMEOUT_S)
     wait_for(lambda: not alive(pid))
 
 
@@ -84,7 +86,7 @@ def test_what_is_no_master_s_answer_is_none(tmp_path: Path) -> None:
             taken, _ = listener.accept()
             taken.sendall(answer)
             taken.shutdown(socket.SHUT_WR)
-            assert asked.communicate(timeout=30)[0] == b"None\n"
+            assert asked.communicate(timeout=TIMEOUT_S)[0] == b"None\n"
             taken.close()
         os.unlink(path)
 

@@ -14,7 +14,20 @@ from pathlib import Path
 import psutil
 import pytest
 
-from harness import MARK, Relay, Sshd, Terminal, alive, fake_ssh, marked, need, run_kssh, shell, wait_for
+from harness import (
+    MARK,
+    TIMEOUT_S,
+    Relay,
+    Sshd,
+    Terminal,
+    alive,
+    fake_ssh,
+    marked,
+    need,
+    run_kssh,
+    shell,
+    wait_for,
+)
 
 
 @contextmanager
@@ -111,7 +124,7 @@ def test_a_frozen_link_ends_by_keepalive(sshd: Sshd, relay: Relay) -> None:
     with ssh(sshd.config_for(relay.port), *options, "t", "cat") as process:
         echoes(process, b"before")
         relay.freeze()
-        assert process.wait(15) == 255
+        assert process.wait(TIMEOUT_S) == 255
         assert len(sshd.sessions()) == 1, "the server must not learn of it"
         assert status(sshd.config_for(relay.port), "-o", "ConnectTimeout=1") == 255
         assert len(relay.accepted) == 2
@@ -123,7 +136,7 @@ def test_relay_resets(sshd: Sshd, relay: Relay) -> None:
     with ssh(sshd.config_for(relay.port), "t", "cat") as process:
         echoes(process, b"before")
         relay.reset()
-        assert process.wait(5) == 255
+        assert process.wait(TIMEOUT_S) == 255
         wait_for(lambda: sshd.sessions() == [])
     with socket.create_connection(("127.0.0.1", relay.port)) as connection:
         assert connection.recv(100).startswith(b"SSH-2.0-")
@@ -138,7 +151,7 @@ def test_relay_resets_what_is_frozen(sshd: Sshd, relay: Relay) -> None:
         echoes(process, b"before")
         relay.freeze()
         relay.reset()
-        assert process.wait(5) == 255
+        assert process.wait(TIMEOUT_S) == 255
         relay.thaw()
     assert status(sshd.config_for(relay.port)) == 0
 
@@ -178,7 +191,7 @@ def test_a_dead_session_is_noticed_through_the_relay(sshd: Sshd, relay: Relay) -
     with ssh(sshd.config_for(relay.port), "t", "cat") as process:
         echoes(process, b"before")
         sshd.kill_sessions()
-        assert process.wait(5) == 255
+        assert process.wait(TIMEOUT_S) == 255
 
 
 def test_fake_ssh_answers_and_notes(tmp_path: Path) -> None:
@@ -230,7 +243,7 @@ def test_terminal_hangs_up() -> None:
     with Terminal(["sleep", "600"]) as terminal:
         wait_for(lambda: psutil.Process(terminal.pid).name() == "sleep")
         terminal.hang_up()
-        assert terminal.process.wait(5) == -signal.SIGHUP
+        assert terminal.process.wait(TIMEOUT_S) == -signal.SIGHUP
 
 
 @pytest.mark.parametrize("name", ["bash", "dash"])

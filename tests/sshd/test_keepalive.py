@@ -805,7 +805,6 @@ def changed(before: bytes | None, folder: Path) -> bytes:
     return sample.read_bytes()
 
 
-@pytest.mark.timeout(300)
 def test_killed_at_any_line_the_file_is_old_or_new(tmp_path: Path) -> None:
     before = b"Host *\n  ServerAliveInterval 300\n"
     after = changed(before, tmp_path / "sample")
@@ -822,7 +821,6 @@ def test_killed_at_any_line_the_file_is_old_or_new(tmp_path: Path) -> None:
         assert not leftovers & {f".config.ksshctl-{purpose}" for purpose in ("new", "old", "lock")}
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("before", [b"Host *\n  ServerAliveInterval 300\n", None], ids=["changed", "made"])
 @pytest.mark.parametrize("what", ["error", "Ctrl-C"])
 def test_what_fails_at_any_line_leaves_the_old_file(what: str, before: bytes | None, tmp_path: Path) -> None:
@@ -852,6 +850,19 @@ def test_two_at_a_time_wait_for_each_other(folder: Path) -> None:
 
 
 def test_interval_times_count_plus_one_is_when_a_dead_peer_is_noticed(tmp_path: Path) -> None:
+    # The last byte came up to one interval before the link froze.
+    slow = (9, 2) <= openssh_version() <= (9, 4)
+    expected = (4.0, 6.0 if slow else 3.0)
+    for turn in range(3):  # a busy machine adds to what it takes, and takes nothing from it
+        took = seconds_to_notice(tmp_path / str(turn))
+        assert all(want - 1.2 <= was for want, was in zip(expected, took)), took
+        if all(was <= want + 0.6 for want, was in zip(expected, took)):
+            return
+    pytest.fail(f"the last one took {took}")
+
+
+def seconds_to_notice(tmp_path: Path) -> tuple[float, float]:
+    """Freeze a link; return after how many seconds client and server have ended."""
     with (
         Sshd(tmp_path / "sshd", "ClientAliveInterval 1\nClientAliveCountMax 2\n") as sshd,
         Relay(sshd.port) as relay,
@@ -870,8 +881,4 @@ def test_interval_times_count_plus_one_is_when_a_dead_peer_is_noticed(tmp_path: 
             wait_for(lambda: not alive(server))
             server_s = time.monotonic() - frozen
         assert "Timeout, client not responding" in sshd.log
-    # The last byte came up to one interval before the link froze.
-    slow = (9, 2) <= openssh_version() <= (9, 4)
-    expected_s = 6.0 if slow else 3.0
-    assert expected_s - 1.2 <= server_s <= expected_s + 0.6
-    assert 4.0 - 1.2 <= client_s <= 4.0 + 0.6
+    return client_s, server_s

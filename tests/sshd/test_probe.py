@@ -22,8 +22,6 @@ import pytest
 
 from harness import Sshd, alive, free_port, program, wait_for
 
-pytestmark = pytest.mark.timeout(90)
-
 TIMEOUT_S = 4.5
 
 

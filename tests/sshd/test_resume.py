@@ -8,17 +8,26 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
-from harness import PROMPT as LOCAL, Relay, Sshd, Terminal, need, pause_typing, program, shell, wait_for
-from links import quick
+from harness import (
+    PROMPT as LOCAL,
+    Relay,
+    Sshd,
+    Terminal,
+    ends,
+    need,
+    pause_typing,
+    program,
+    shell,
+    type_line,
+    wait_for,
+)
+from links import lose, quick
 
 NAME = re.compile(rb"this shell lives in (?:tmux|screen|zellij), session ([\w-]+)")
 
@@ -89,20 +98,12 @@ class Far:
 
     def lose(self) -> None:
         """Cut the link so that the far side does not know, while the person pauses."""
-        pause_typing()
-        for pid in self.sshd.sessions():
-            for process in (psutil.Process(pid), *psutil.Process(pid).children(recursive=True)):
-                if process.name().startswith("sshd"):
-                    process.suspend()
-        self.relay.reset()
+        lose(self.sshd, self.relay)
 
 
 @pytest.fixture
-def tmp_path() -> Iterator[Path]:
-    """Give a short path: the name of a socket has 104 bytes at most."""
-    folder = tempfile.mkdtemp(prefix="far-")
-    yield Path(folder)
-    shutil.rmtree(folder, ignore_errors=True)
+def tmp_path(short_path: Path) -> Path:
+    return short_path
 
 
 @pytest.fixture
@@ -112,19 +113,9 @@ def far(tmp_path: Path) -> Iterator[Far]:
         yield opened
 
 
-def type_line(terminal: Terminal, line: str) -> None:
-    terminal.send(line.encode() + b"\r")
-
-
 def is_a_shell(terminal: Terminal, word: str = "hello") -> None:
     type_line(terminal, f"echo '{word}'-there")
     terminal.expect(f"{word}-there".encode())
-
-
-def ends(terminal: Terminal, status: int) -> None:
-    terminal.expect(LOCAL)
-    type_line(terminal, "echo was=$?")
-    terminal.expect(b"was=%d\r\n" % status)
 
 
 @pytest.mark.parametrize("tool", ["tmux", "screen"])
@@ -405,56 +396,55 @@ def test_letters_beyond_ascii_are_shown_though_the_far_side_has_no_locale(
         terminal.expect(f"x{shown}y".encode())
 
 
-def test_agent_of_whoever_is_attached(tmp_path: Path) -> None:
-    need("tmux")
-    agent = tmp_path / "agent"
-    command = ["ssh-agent", "-D", "-a", agent]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as running, Far(tmp_path) as far:
+@pytest.fixture
+def agent(tmp_path: Path) -> Iterator[Path]:
+    """The socket of an agent without keys."""
+    path = tmp_path / "agent"
+    with subprocess.Popen(["ssh-agent", "-D", "-a", path], stdout=subprocess.DEVNULL) as running:
         try:
-            wait_for(agent.exists)
-            with far.kssh(
-                words=f"-A -o IdentityAgent={agent}", SSH_AUTH_SOCK=str(agent), KSSH_NAME="a"
-            ) as terminal:
-                terminal.expect(NAME)
-                is_a_shell(terminal)
-                type_line(terminal, "ssh-add -l")
-                terminal.expect(b"The agent has no identities.")
-                link = far.home / ".ssh" / "kssh-agent.a"
-                first = os.readlink(link)
-                pause_typing()
-                far.sshd.kill_sessions()
-                terminal.expect(b"kssh: t: back")
-                terminal.expect(b"hello-there")
-                wait_for(lambda: os.readlink(link) != first)
-                type_line(terminal, "clear; ssh-add -l")
-                terminal.expect(b"The agent has no identities.")
-                assert link.parent.stat().st_mode & 0o777 == 0o700
-                type_line(terminal, "exit")
-                terminal.expect(LOCAL)
-                assert not link.is_symlink()
+            wait_for(path.exists)
+            yield path
         finally:
             running.terminate()
 
 
-def test_agent_without_a_link_where_others_write(tmp_path: Path) -> None:
+def with_agent(far: Far, agent: Path) -> Terminal:
+    return far.kssh(words=f"-A -o IdentityAgent={agent}", SSH_AUTH_SOCK=str(agent), KSSH_NAME="a")
+
+
+def test_agent_of_whoever_is_attached(tmp_path: Path, agent: Path) -> None:
     need("tmux")
-    agent = tmp_path / "agent"
-    command = ["ssh-agent", "-D", "-a", agent]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as running, Far(tmp_path) as far:
-        try:
-            wait_for(agent.exists)
-            (far.home / ".ssh").mkdir()
-            (far.home / ".ssh").chmod(0o777)
-            with far.kssh(
-                words=f"-A -o IdentityAgent={agent}", SSH_AUTH_SOCK=str(agent), KSSH_NAME="a"
-            ) as terminal:
-                terminal.expect(NAME)
-                is_a_shell(terminal)
-                type_line(terminal, "clear; ssh-add -l")
-                terminal.expect(b"The agent has no identities.")
-                assert not list((far.home / ".ssh").iterdir())
-        finally:
-            running.terminate()
+    with Far(tmp_path) as far, with_agent(far, agent) as terminal:
+        terminal.expect(NAME)
+        is_a_shell(terminal)
+        type_line(terminal, "ssh-add -l")
+        terminal.expect(b"The agent has no identities.")
+        link = far.home / ".ssh" / "kssh-agent.a"
+        first = os.readlink(link)
+        pause_typing()
+        far.sshd.kill_sessions()
+        terminal.expect(b"kssh: t: back")
+        terminal.expect(b"hello-there")
+        wait_for(lambda: os.readlink(link) != first)
+        type_line(terminal, "clear; ssh-add -l")
+        terminal.expect(b"The agent has no identities.")
+        assert link.parent.stat().st_mode & 0o777 == 0o700
+        type_line(terminal, "exit")
+        terminal.expect(LOCAL)
+        assert not link.is_symlink()
+
+
+def test_agent_without_a_link_where_others_write(tmp_path: Path, agent: Path) -> None:
+    need("tmux")
+    with Far(tmp_path) as far:
+        (far.home / ".ssh").mkdir()
+        (far.home / ".ssh").chmod(0o777)
+        with with_agent(far, agent) as terminal:
+            terminal.expect(NAME)
+            is_a_shell(terminal)
+            type_line(terminal, "clear; ssh-add -l")
+            terminal.expect(b"The agent has no identities.")
+            assert not list((far.home / ".ssh").iterdir())
 
 
 # zellij.

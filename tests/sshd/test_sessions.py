@@ -12,7 +12,7 @@ import pexpect
 import pytest
 from pexpect import pxssh
 
-from harness import Argument, Relay, Sshd, Terminal, alive, fake_ssh, program, wait_for
+from harness import TIMEOUT_S, Argument, Relay, Sshd, Terminal, alive, fake_ssh, program, wait_for
 from links import HOST_KEY_QUESTION, PROMPT, SESSION, STAY, lines_of, quick, ssh_below, started
 
 
@@ -372,7 +372,7 @@ def test_a_terminal_that_goes_away_ends_the_session(sshd: Sshd) -> None:
     with kssh(sshd, "t") as terminal:
         terminal.expect(PROMPT)
         terminal.hang_up()
-        assert terminal.process.wait(20) == -signal.SIGHUP
+        assert terminal.process.wait(TIMEOUT_S) == -signal.SIGHUP
     wait_for(lambda: not sshd.sessions())
 
 
@@ -397,7 +397,7 @@ def test_a_terminal_that_sshd_opened_is_a_person_s(sshd: Sshd, tmp_path: Path) -
 @pytest.mark.parametrize("name", ["ssh", "kssh"])
 def test_pxssh_sees_the_end_after_a_loss(sshd: Sshd, relay: Relay, tmp_path: Path, name: str) -> None:
     note = tmp_path / "note"
-    driver = pxssh.pxssh(timeout=20)
+    driver = pxssh.pxssh(timeout=TIMEOUT_S)
     config = str(sshd.config_for(relay.port))
     driver.login("t", ssh_config=config, cmd=name if name == "ssh" else program(), check_local_ip=False)
     driver.sendline(f"cd /; echo before >>{note}")

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from harness import MARK, Argument, Relay, Sshd, alive, marked, need, program, run_kssh, wait_for
+from harness import MARK, TIMEOUT_S, Argument, Relay, Sshd, alive, marked, need, program, run_kssh, wait_for
 from links import Kssh, lines_of
 
 NULL, PIPE = subprocess.DEVNULL, subprocess.PIPE
@@ -27,7 +27,7 @@ def sshd(shared_sshd: Sshd) -> Sshd:
 def as_ssh(*words: Argument, **run: object) -> subprocess.CompletedProcess[bytes]:
     """Run ssh itself, as run_kssh() runs kssh."""
     options: dict[str, object] = {"stdin": subprocess.DEVNULL, "capture_output": True, **run}
-    return subprocess.run(["ssh", *words], check=False, timeout=30, **options)  # type: ignore[call-overload, no-any-return]
+    return subprocess.run(["ssh", *words], check=False, timeout=TIMEOUT_S, **options)  # type: ignore[call-overload, no-any-return]
 
 
 def result(done: subprocess.CompletedProcess[bytes]) -> tuple[int, bytes, bytes]:
@@ -108,7 +108,7 @@ def test_a_shared_master_is_asked_and_told_to_end(sshd: Sshd, tmp_path: Path) ->
         assert b"Master running" in checked.stderr
         assert run_kssh([*control, "t", "echo shared; exit 3"]).stdout == b"shared\n"
         assert run_kssh([*control, "-O", "exit", "t"]).returncode == 0
-        assert master.wait(20) is not None
+        assert master.wait(TIMEOUT_S) is not None
 
 
 def test_w_connects_standard_input_to_a_port(sshd: Sshd) -> None:
@@ -213,7 +213,7 @@ def test_a_signal_for_the_caller_s_child_reaches_ssh(sshd: Sshd, signum: int) ->
     with subprocess.Popen(ssh, stdin=NULL, stdout=NULL, stderr=NULL) as plain:
         wait_for(lambda: any(psutil.Process(one).children() for one in sshd.sessions()))
         plain.send_signal(signum)
-        assert mine == plain.wait(20)
+        assert mine == plain.wait(TIMEOUT_S)
 
 
 @pytest.mark.parametrize("command", ["yes", "head -c 5 /dev/zero", "cat /nonexistent"])
@@ -222,7 +222,9 @@ def test_a_pipe_whose_reader_leaves_ends_as_with_ssh(sshd: Sshd, command: str) -
 
     def statuses(ssh: str) -> bytes:
         words = [need("bash"), "-c", script, "bash", ssh, "-F", sshd.config, "t", command]
-        return subprocess.run(words, check=True, stdin=NULL, stdout=PIPE, stderr=PIPE, timeout=30).stdout
+        return subprocess.run(
+            words, check=True, stdin=NULL, stdout=PIPE, stderr=PIPE, timeout=TIMEOUT_S
+        ).stdout
 
     assert statuses(program()) == statuses("ssh")
 
@@ -234,7 +236,7 @@ def test_closed_descriptors_end_as_with_ssh(sshd: Sshd, tmp_path: Path, closed: 
         note.unlink(missing_ok=True)
         script = f'exec "$@" {closed}'
         command = ["sh", "-c", script, "sh", ssh, "-F", sshd.config, "t", f"echo ran >>{note}; exit 7"]
-        done = subprocess.run(command, check=False, stdin=NULL, stdout=PIPE, stderr=PIPE, timeout=30)
+        done = subprocess.run(command, check=False, stdin=NULL, stdout=PIPE, stderr=PIPE, timeout=TIMEOUT_S)
         return done.returncode, lines_of(note)
 
     assert status_and_note(program()) == status_and_note("ssh") == (7, ["ran"])

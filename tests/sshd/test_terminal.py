@@ -24,11 +24,13 @@ import pytest
 from harness import (
     MARK,
     PROMPT as LOCAL,
+    TIMEOUT_S,
     Relay,
     Sshd,
     Terminal,
     absent,
     alive,
+    ends,
     free_port,
     marked,
     need,
@@ -36,6 +38,7 @@ from harness import (
     pause_typing,
     program,
     shell,
+    type_line,
     wait_for,
 )
 from links import HOST_KEY_QUESTION, PROMPT, greets, quick
@@ -51,10 +54,6 @@ ESCAPE = re.compile(rb"\x1b(?:\[[0-9;?]*[A-Za-z]|\].*?\x07)")
 @pytest.fixture
 def sshd(shared_sshd: Sshd) -> Sshd:
     return shared_sshd
-
-
-def type_line(terminal: Terminal, line: str) -> None:
-    terminal.send(line.encode() + b"\r")
 
 
 def states(processes: Iterable[psutil.Process]) -> set[str]:
@@ -110,13 +109,6 @@ def log_in(
     type_line(terminal, "PS1=remote; PS1=$PS1'> '; stty -echo; bind 'set enable-bracketed-paste off'")
     terminal.expect(b"remote> ")
     return terminal
-
-
-def ends(terminal: Terminal, status: int) -> None:
-    """Assert that kssh ended with a status and that the local shell has its terminal back."""
-    terminal.expect(LOCAL)
-    type_line(terminal, "echo was=$?")
-    terminal.expect(b"was=%d\r\n" % status)
 
 
 def down(terminal: Terminal, relay: Relay) -> None:
@@ -183,12 +175,13 @@ def test_50_mb_are_complete_with_a_slow_reader(sshd: Sshd, tmp_path: Path) -> No
         type_line(terminal, f"stty raw; printf BEGIN; cat {files}; printf END; stty -raw")
         begin = terminal.expect(b"BEGIN").end()
         whole = begin + 10 * len(data)
-        deadline = time.monotonic() + 50
-        while len(terminal.output) < whole and time.monotonic() < deadline:
-            if not terminal.read():
-                time.sleep(0)
-            elif not random.randrange(500):
+
+        def is_whole() -> bool:
+            if terminal.read() and not random.randrange(500):
                 time.sleep(0.02)  # this makes it slow
+            return len(terminal.output) >= whole
+
+        wait_for(is_whole, what="50 MB")
         assert terminal.output[begin:whole] == data * 10
         terminal.expect(b"remote> ")
 
@@ -694,7 +687,7 @@ def test_a_suspended_kssh_does_not_hold_up_others_on_its_connection(sshd: Sshd, 
         at_local_prompt(terminal)
         others = ["ssh", *words.split(), "t", "head -c 300000000 /dev/zero"]
         with subprocess.Popen(others, stdout=subprocess.DEVNULL) as other:
-            assert other.wait(40) == 0
+            assert other.wait(TIMEOUT_S) == 0
         type_line(terminal, "fg")
         wait_for(lambda: not terminal.modes()[3] & termios.ECHO)
         type_line(terminal, "exit 5")
@@ -813,9 +806,9 @@ def test_nothing_is_left_when_the_window_is_closed(sshd: Sshd, relay: Relay, wha
             type_line(terminal, f"{program()} {tunnel(sshd, port)}{' &' * what.endswith('background')}")
             wait_for(lambda: greets(port))
         terminal.hang_up()
-        wait_for(lambda: not alive(terminal.pid), 5, "the local shell to end")
-        wait_for(lambda: not marked(os.environ[MARK]), 5, "kssh and ssh to end")
-        wait_for(lambda: not sshd.sessions(), 5, "the session to end")
+        wait_for(lambda: not alive(terminal.pid), what="the local shell to end")
+        wait_for(lambda: not marked(os.environ[MARK]), what="kssh and ssh to end")
+        wait_for(lambda: not sshd.sessions(), what="the session to end")
 
 
 # When the link dies.

@@ -15,12 +15,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from harness import Argument, Relay, Sshd, Terminal, alive, free_port, program, run_kssh, wait_for
+from harness import TIMEOUT_S, Argument, Relay, Sshd, Terminal, alive, free_port, program, run_kssh, wait_for
 from links import (
     HOST_KEY_QUESTION,
     Kssh,
     Tunnel,
     background,
+    behind_a_jump_host,
     end_background,
     greets,
     lines_of,
@@ -407,7 +408,7 @@ def test_cron_s_way_of_starting_it_at_boot(sshd: Sshd, tmp_path: Path) -> None:
         **{name: value for name, value in os.environ.items() if name.startswith("TEST_RUN")},
     }
     command = ["sh", "-c", 'exec "$@" <&-', "sh", program(), "-f", *tunnel_words(sshd, port, side="-R")]
-    done = subprocess.run(command, env=env, capture_output=True, check=False, timeout=30)
+    done = subprocess.run(command, env=env, capture_output=True, check=False, timeout=TIMEOUT_S)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
     assert greets(port)
     assert re.search(r"kssh\[\d+\]: t: tunnel is up$", log.read_text(), re.MULTILINE)
@@ -455,15 +456,6 @@ def test_five_reconnects_through_a_real_network_leave_nothing_behind(sshd: Sshd,
 HEALTHY_S = 10.5  # what a session lasts that counts as one
 
 
-def behind_a_jump_host(sshd: Sshd, path: Path, port: int, jump: str = "") -> Path:
-    """Write an ssh_config whose host "t" is at a port, behind an sshd as jump host; jump: more for that."""
-    path.write_text(
-        f"Host jump\nPort {sshd.port}\n{jump}\nHost t\nPort {port}\nProxyJump jump\n"
-        + sshd.config.read_text().replace("Host t\n", "Host *\n")
-    )
-    return path
-
-
 def test_a_start_that_takes_its_time_is_not_ended_by_a_knock(sshd: Sshd) -> None:
     port = free_port()
     config = sshd.directory / "slow_config"
@@ -500,19 +492,11 @@ def test_the_socket_of_a_lost_session_is_taken_over(sshd: Sshd, tmp_path: Path) 
     path = tmp_path / "socket"
     words = ["-F", sshd.config, "-N", "-L", f"{path}:127.0.0.1:{sshd.port}", "t"]
 
-    def is_up() -> bool:
-        with socket.socket(socket.AF_UNIX) as client:
-            try:
-                client.connect(str(path))
-            except OSError:
-                return False
-            return client.recv(4) == b"SSH-"
-
     with Kssh(words, quick()) as kssh:
-        wait_for(is_up)
+        wait_for(lambda: greets(path))
         sshd.kill_sessions()
         kssh.says("again")
-        wait_for(is_up)
+        wait_for(lambda: greets(path))
         kssh.stop()
     path.unlink(missing_ok=True)
     path.touch()

@@ -17,8 +17,31 @@ from pathlib import Path
 import psutil
 import pytest
 
-from harness import Argument, Relay, Sshd, Terminal, free_port, need, need_root, program, run_kssh, wait_for
-from links import Kssh, Tunnel, background, end_background, greets, lines_of, quick, records, tunnel_words
+from harness import (
+    TIMEOUT_S,
+    Argument,
+    Relay,
+    Sshd,
+    Terminal,
+    free_port,
+    need,
+    need_root,
+    program,
+    run_kssh,
+    wait_for,
+)
+from links import (
+    Kssh,
+    Tunnel,
+    background,
+    behind_a_jump_host,
+    end_background,
+    greets,
+    lines_of,
+    quick,
+    records,
+    tunnel_words,
+)
 
 TEN_MINUTES = "only a person can mend that; retry"
 ERROR_ONLY = quick(LOGLEVEL="ERROR")
@@ -123,22 +146,14 @@ def test_a_directory_of_a_socket_that_is_away_is_waited_for(sshd: Sshd, tmp_path
     here.mkdir()
     path = here / "s"
 
-    def is_up() -> bool:
-        with socket.socket(socket.AF_UNIX) as client:
-            try:
-                client.connect(str(path))
-            except OSError:
-                return False
-            return client.recv(4) == b"SSH-"
-
     with Kssh(["-F", sshd.config, "-N", "-L", f"{path}:127.0.0.1:{sshd.port}", "t"], quick()) as kssh:
-        wait_for(is_up)
+        wait_for(lambda: greets(path))
         here.rename(away)
         sshd.kill_sessions()
         kssh.says("No such file or directory); retry 4")
         assert TEN_MINUTES not in kssh.said
         away.rename(here)
-        wait_for(is_up)
+        wait_for(lambda: greets(path))
         kssh.stop()
 
 
@@ -155,11 +170,7 @@ def test_behind_a_jump_host_that_denies_later_the_slow_pace_is_slow(tmp_path: Pa
     """The jump host answers knocks, and that cures nothing."""
     port = free_port()
     with Sshd(tmp_path / "sshd") as sshd:
-        config = tmp_path / "config"
-        config.write_text(
-            f"Host jump\nPort {sshd.port}\nHost t\nPort {sshd.port}\nProxyJump jump\n"
-            + sshd.config.read_text().replace("Host t\n", "Host *\n")
-        )
+        config = behind_a_jump_host(sshd, tmp_path / "config", sshd.port)
         words: list[Argument] = ["-F", config, "-N", "-L", f"127.0.0.1:{port}:127.0.0.1:{sshd.port}", "t"]
         with Kssh(words, quick(BACKOFF_MAX="1h")) as kssh:
             wait_for(lambda: greets(port))
@@ -216,7 +227,7 @@ def test_a_log_file_alone_tells_why(sshd: Sshd, tmp_path: Path, why: str) -> Non
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         check=False,
-        timeout=30,
+        timeout=TIMEOUT_S,
     )
     assert done.returncode == 255
     (line,) = lines_of(log)
@@ -374,11 +385,7 @@ def test_what_is_left_to_the_first_process_of_a_container_is_reaped(tmp_path: Pa
     hook.chmod(0o755)
     port = free_port()
     with Sshd(tmp_path / "sshd") as sshd:
-        config = tmp_path / "config"
-        config.write_text(
-            f"Host jump\nPort {sshd.port}\nHost t\nPort {sshd.port}\nProxyJump jump\n"
-            + sshd.config.read_text().replace("Host t\n", "Host *\n")
-        )
+        config = behind_a_jump_host(sshd, tmp_path / "config", sshd.port)
         words: list[Argument] = ["-F", config, "-N", "-L", f"127.0.0.1:{port}:127.0.0.1:{sshd.port}", "t"]
         before: list[Argument] = [sys.executable, "-c", _SUBREAPER]
         with Kssh(words, {**quick(), "KSSH_HOOK": str(hook)}, before) as kssh:

@@ -373,7 +373,6 @@ HARMLESS = st.sampled_from(
 HOSTS = st.sampled_from(["plain", "cara@plain", "ssh://dan@plain:2205"])
 
 
-@pytest.mark.timeout(60)
 @settings(max_examples=40, deadline=None)
 @given(
     before=st.lists(HARMLESS, max_size=3),
