@@ -10,7 +10,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 PAGES := $(wildcard man/*.1)
 
-.PHONY: test demo bench docs lint types man unit real real-sshd real-others clean
+# How many tests on real processes run at a time: most of what they take is waiting.
+JOBS := 4
+
+.PHONY: test demo bench docs lint types man unit real clean
 
 test: lint types man unit real
 
@@ -32,15 +35,8 @@ unit: $(READY)
 	$(BIN)/coverage run -m pytest tests/unit
 	$(BIN)/coverage report
 
-# Two processes of pytest, not xdist: a worker of it was interrupted in the middle of some runs.
 real: $(READY)
-	$(MAKE) -j2 real-sshd real-others
-
-real-sshd: $(READY)
-	$(BIN)/pytest tests/sshd
-
-real-others: $(READY)
-	$(BIN)/pytest tests --ignore=tests/unit --ignore=tests/sshd
+	$(BIN)/pytest -n $(JOBS) --dist worksteal tests --ignore=tests/unit
 
 demo: $(READY)
 	$(BIN)/python tests/demo.py

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import itertools
 import os
 import pty
 import pwd
@@ -25,7 +26,7 @@ import termios
 import threading
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Callable, NamedTuple, TypeVar, Union
 
@@ -109,14 +110,26 @@ def end(processes: Sequence[psutil.Process]) -> None:
     wait_for(lambda: not any(alive(process.pid) for process in processes), what="killed processes to go")
 
 
-def free_port() -> int:
-    """Return a port of 127.0.0.1 on which nothing listened a moment ago.
+def _ports() -> Iterator[int]:
+    """Yield ports for ever, each again only after all others: another may still be about to listen there.
 
-    It lies below those that the kernel gives to outgoing connections: there, one that asks again
+    They lie below those that the kernel gives to outgoing connections: there, one that asks again
     and again whether the port is open can be given that very port, and then has itself on the line.
+    Each worker of pytest-xdist has a thousand of its own.
     """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
+    ports = range(20000 + worker % 12 * 1000, 20000 + worker % 12 * 1000 + 1000)
+    start = random.randrange(len(ports))
+    return itertools.cycle((*ports[start:], *ports[:start]))
+
+
+_PORTS = _ports()
+
+
+def free_port() -> int:
+    """Return a port of 127.0.0.1 on which nothing listened a moment ago."""
     while True:
-        port = random.randrange(20000, 32000)
+        port = next(_PORTS)
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port
