@@ -16,6 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .link.outcomes import Exit
     from .link.plan import Plan, Standing
+    from .link.request import Request
     from .ssh.args import CommandLine
 
 USAGE = """\
@@ -110,7 +111,9 @@ def _run(words: list[str]) -> int:
     if plan.kind not in (STREAM, TUNNEL) and not program.can_have_pty():
         program.complain("no pseudo-terminal can be had; ssh runs alone, and will not be started again")
         program.become(path, line.with_options(plan.first, plan.last, plan.without))
-    return _supervise(path, line, configuration, plan, settings, standing)
+    from .link.request import Request
+
+    return _supervise(Request(path, line, configuration, plan, settings, standing))
 
 
 def _leave_hanging_master(
@@ -155,14 +158,7 @@ def _explicit(
     return files.explicit(path, line, environment, configuration, doubtful)
 
 
-def _supervise(
-    path: str,
-    line: CommandLine,
-    configuration: dict[str, list[str]] | None,
-    plan: Plan,
-    settings: Settings,
-    standing: Standing,
-) -> int:
+def _supervise(request: Request) -> int:
     """Keep a link until it ends, then end as it did."""
     import contextlib
 
@@ -182,9 +178,9 @@ def _supervise(
                 os.close(fd)
 
     def serve(back: daemon.Back | None) -> Exit:
-        return supervisor.keep(path, line, configuration, plan, settings, standing, back)
+        return supervisor.keep(request, back)
 
-    ended = daemon.fork(serve) if plan.background else serve(None)
+    ended = daemon.fork(serve) if request.plan.background else serve(None)
     if ended.signal is not None:
         program.die_of(ended.signal)
     # The interpreter's own tidying up would take as long as ssh takes to log out: 8 ms.

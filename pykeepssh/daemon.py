@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 from .errors import STATUS
 from .link.outcomes import Exit
+from .system.descriptors import to_nowhere
 
 FORWARDED = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1)
 
@@ -43,11 +44,7 @@ class Back:
         if self.front is None:
             return
         os.setsid()
-        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-        for fd in (0, 1, 2):
-            os.dup2(null, fd)
-        if null > 2:
-            os.close(null)
+        to_nowhere(0, 1, 2)
         self._tell(Exit(0))
 
     def end(self, result: Exit) -> NoReturn:

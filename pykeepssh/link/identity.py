@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ..ssh.args import CommandLine
+from ..ssh.evidence import Evidence
 from . import record
 
 _Configuration = Mapping[str, Sequence[str]]
@@ -107,8 +108,13 @@ class Chosen:
             allocated[len(free) :]
         )
 
-    def refuse(self, place: str) -> bool:
-        """Tell whether a port that was refused is one that was asked for again; it is not any more."""
+    def refused(self, seen: Evidence | None) -> bool:
+        """Tell whether ssh ended for a port that was asked for again; it is not any more."""
+        if seen is None or not seen.forward_fatal or not seen.remote_refused:
+            return False
+        return self._refuse(seen.remote_refused[-1])
+
+    def _refuse(self, place: str) -> bool:
         for index in self._asked:
             if index in self._ports and str(self._ports[index][0]) == place:
                 del self._ports[index]

@@ -15,6 +15,9 @@ import zlib
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from ..ssh.evidence import Evidence
+from .outcomes import Exit
+
 TOOLS = ("tmux", "screen", "zellij")
 NEEDS = (7, 6)  # OpenSSH with RemoteCommand
 
@@ -270,3 +273,33 @@ def command(tool: str, name: str, utf8: bool, again: bool) -> str:
     sign = _REFUSED.replace(b"\033", b"\\033").decode()
     # RemoteCommand expands "%": ssh_config(5), TOKENS.
     return f"exec /bin/sh -c '{line}'; printf \"{sign}\"".replace("%", "%%")
+
+
+class Resumed:
+    """The multiplexer's session that a shell comes back to, over all starts of ssh.
+
+    tool  the multiplexer; "" once it is known that the far side has none to give
+    """
+
+    def __init__(self, tool: str, name: str) -> None:
+        self.tool = tool
+        self._name = name
+        self._begun = False  # the session was there
+
+    def command(self, utf8: bool) -> str:
+        """Return what the next ssh is to run; as command()."""
+        return command(self.tool, self._name, utf8, self._begun)
+
+    def ended(self, greeting: Greeting, ended: Exit, seen: Evidence | None, used: bool) -> Without | None:
+        """Take in how a run ended; tell whether the next is to be without a multiplexer.
+
+        used  the person typed to it
+        """
+        self._begun = self._begun or greeting.begun
+        if seen is None:
+            return None
+        status = ended.code if seen.command_ended else None
+        instead = without(greeting, seen.session_refused, status, used)
+        if instead is not None:
+            self.tool = ""
+        return instead

@@ -124,6 +124,11 @@ class Standing:
         self.session = session
         self.stderr_shown = stderr_shown
 
+    def leave(self) -> None:
+        """Nobody is there any more: the terminal is gone, or kssh is in the background."""
+        self.person = lambda: False
+        self.attended = self.asks = self.session = self.stderr_shown = False
+
 
 def first_value(effective: Mapping[str, Sequence[str]] | None, keyword: str, otherwise: str) -> str:
     """Return a keyword's value from "ssh -G", or another where that is not known."""

@@ -95,9 +95,7 @@ class Run:
         self.left = False  # the user has typed what makes ssh end
         self.leaves_at_once = False  # "~." was typed ahead of the session
         self.interrupted = False  # by a character that the terminal would have sent a signal for
-        self.connected = False
         self.session = False
-        self.up = False
         self.prompted = False  # ssh asks for something before the session, or has had its answer
         self.prompt = b""  # the end of that, and what was typed and echoed behind it
         self.answered = False  # a line was typed since it asked
@@ -115,6 +113,11 @@ class Run:
         """Return the messages in lines of the log."""
         self._proven = None  # ssh has done by now what it wrote of
         return self.messages.take(map(os.fsdecode, lines), more)
+
+    @property
+    def connected(self) -> bool:
+        """Whether ssh has its connection."""
+        return self.evidence.phase >= CONNECTED
 
     @property
     def asks(self) -> bool:

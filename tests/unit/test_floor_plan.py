@@ -19,7 +19,7 @@ FLOORS = (
     ("link",),
     ("system",),
     ("terminal", "network"),
-    ("supervisor, daemon",),
+    ("supervisor, launch, reporter, foreground, daemon",),
     ("cli", "ctl"),
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

@@ -6,6 +6,7 @@ import pytest
 
 from pykeepssh.link import identity
 from pykeepssh.ssh.args import CommandLine, parse
+from pykeepssh.ssh.evidence import Evidence
 
 CONFIGURATION = {
     "user": ["alice"],
@@ -20,6 +21,13 @@ CONFIGURATION = {
 
 def line(*words: str) -> CommandLine:
     return parse(words, lambda: True)
+
+
+def refused(*places: str, fatal: str = "remote") -> Evidence:
+    seen = Evidence()
+    seen.remote_refused += places
+    seen.forward_fatal = fatal
+    return seen
 
 
 def test_forwards_are_those_of_the_configuration() -> None:
@@ -148,11 +156,20 @@ def test_a_port_that_the_server_chose_is_asked_for_again() -> None:
     again = ["-NR", "4000:a:1", "-R", "2222:b:2", "-R4001:c:3", "host"]
     assert given.with_options(instead=chosen.instead()) == again
     assert chosen.learn([(4005, "d:4")]) == [(4000, "a:1"), (4001, "c:3"), (4005, "d:4")]
-    assert not chosen.refuse("2222")  # the user's own
-    assert chosen.refuse("4001")
-    assert not chosen.refuse("4001")
+    assert not chosen.refused(refused("2222"))  # the user's own
+    assert chosen.refused(refused("4000", "4001"))  # the last one ended ssh
+    assert not chosen.refused(refused("4001"))
     assert given.with_options(instead=chosen.instead())[-2:] == ["-R0:c:3", "host"]
     assert chosen.learn([(4006, "c:3")]) == [(4000, "a:1"), (4006, "c:3")]
+
+
+@pytest.mark.parametrize("seen", [None, refused("4000", fatal=""), refused(fatal="remote")])
+def test_ssh_that_did_not_end_for_a_port_may_ask_for_it_again(seen: Evidence | None) -> None:
+    chosen = identity.Chosen(line("-N", "-R", "0:a:1", "host"))
+    chosen.learn([(4000, "a:1")])
+    asked = chosen.instead()
+    assert not chosen.refused(seen)
+    assert list(chosen.instead().values()) == list(asked.values()) == ["4000:a:1"]
 
 
 def test_a_number_that_is_no_port_is_not_asked_for() -> None:

@@ -9,8 +9,19 @@ import shlex
 import pytest
 from hypothesis import given, strategies as st
 
-from pykeepssh.link.multiplexer import TOOLS, Greeting, Without, command, is_utf8, session_name, without
+from pykeepssh.link.multiplexer import (
+    TOOLS,
+    Greeting,
+    Resumed,
+    Without,
+    command,
+    is_utf8,
+    session_name,
+    without,
+)
+from pykeepssh.link.outcomes import Exit
 from pykeepssh.settings import TABLE
+from pykeepssh.ssh.evidence import Evidence
 
 BEGUN = b"\033[0;0m\033[m\033[0;0m"
 REFUSED = b"\033[0;0m\033[m\033[0;0;0m"
@@ -56,6 +67,30 @@ ENDS: dict[str, tuple[bytes, bool, int | None, bool, Without | None]] = {
 def test_how_it_goes_on(name: str) -> None:
     said, refused, status, used, expected = ENDS[name]
     assert without(heard(said), refused, status, used) == expected
+
+
+def test_a_session_that_was_there_once_is_said_to_be_gone() -> None:
+    resumed = Resumed("tmux", "name")
+    assert resumed.command(utf8=True) == command("tmux", "name", utf8=True, again=False)
+    assert resumed.ended(heard(BEGUN), Exit(255), Evidence(), used=True) is None
+    assert resumed.ended(heard(), Exit(255), Evidence(), used=False) is None  # nobody got there
+    assert resumed.command(utf8=False) == command("tmux", "name", utf8=False, again=True)
+    assert resumed.tool == "tmux"
+
+
+@pytest.mark.parametrize("by_itself", [True, False])
+def test_the_status_of_a_command_that_did_not_end_by_itself_is_sshs(by_itself: bool) -> None:
+    resumed, seen = Resumed("screen", "name"), Evidence()
+    seen.command_ended = by_itself
+    instead = resumed.ended(heard(b"%"), Exit(1), seen, used=False)
+    assert (instead is not None) == by_itself
+    assert resumed.tool == ("" if by_itself else "screen")
+
+
+def test_without_a_log_nobody_knows_what_the_far_side_did() -> None:
+    resumed = Resumed("tmux", "name")
+    assert resumed.ended(heard(REFUSED), Exit(1), None, used=False) is None
+    assert resumed.tool == "tmux"
 
 
 # -- names -----------------------------------------------------------------------------------------------

@@ -1,0 +1,185 @@
+"""How ssh is started, each time as it fits by then: its options, its log channel, its descriptors.
+
+Knows what was asked for, and what earlier starts have shown.  Must not know when ssh is started, nor
+what becomes of it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from .errors import KsshError
+from .link import identity, multiplexer, plan as planning, record
+from .link.kinds import STREAM, TUNNEL
+from .link.plan import Plan
+from .link.request import Request
+from .network import connection
+from .ssh.escapes import Escapes
+from .system import effective, files, log_channel, notify, program, state
+from .system.child import PlainChild, PtyChild, gave_up_output
+from .system.descriptors import is_terminal, to_nowhere
+from .terminal.relay import Run
+from .terminal.screen import IUTF8, Screen
+
+_TELLS_DEVICE = (8, 3)  # OpenSSH that logs what the server says to "-w"
+
+
+class Launcher:
+    """Starts the runs of one link.
+
+    has_pty    a run that needs a pseudo-terminal can have one
+    stderr_fd  descriptor for ssh's standard error where that is not the terminal, or None
+    ports      that the server chose; they are asked for again
+    resumed    the multiplexer's session that a shell comes back to, or None
+    """
+
+    def __init__(self, request: Request, log: notify.Log) -> None:
+        self._request = request
+        self._log = log
+        self._tags = self._ask_tags()
+        self._told_channel = False
+        self.has_pty = request.plan.kind == STREAM or program.can_have_pty()
+        self.stderr_fd = 2 if request.separates_stderr else None
+        self.ports = identity.Chosen(request.line)
+        self.resumed: multiplexer.Resumed | None = None
+
+    # -- what is asked before the first start ------------------------------------------------------
+
+    def ask_version(self) -> tuple[int, int] | None:
+        """Return the version of OpenSSH, or None if it does not tell."""
+        return effective.ask_version(self._request.path, self._environment())
+
+    def _environment(self) -> dict[bytes, bytes]:
+        return program.environment_for(self._request.path, os.environb)
+
+    def _ask_tags(self) -> int:
+        """Return how ssh can be made to tag its messages (plan.NO_TAGS, NAMES or IDS)."""
+        if self._request.line.has_keyword("LogVerbose"):
+            return planning.NO_TAGS
+        if self._request.configuration:
+            return planning.tags_of(self._request.configuration)
+        version = self.ask_version()
+        return planning.IDS if version is not None and version >= (8, 7) else planning.NO_TAGS
+
+    def waits_for_device(self) -> bool:
+        """Tell whether a tunnel device is asked for, of an ssh that tells the answer."""
+        if not self._request.wants_device:
+            return False
+        version = self.ask_version()
+        return version is not None and version >= _TELLS_DEVICE
+
+    def choose_session(self, place: state.Place) -> None:
+        """Choose the multiplexer's session that this kssh comes back to, if it is to come back to one."""
+        request = self._request
+        if not request.multiplexer:
+            return
+        version = self.ask_version()
+        if version is not None and version < multiplexer.NEEDS:
+            self._log.write_error(f"{request.host}: this ssh knows no RemoteCommand; a plain shell opens")
+            return
+        named = request.settings.name
+        account = identity.account(request.line, files.working_directory())
+        # Two at once share no session, and the next one finds what a dead one left.
+        slot = 0 if named else place.number(record.link_name("resume", [], account))
+        us = [state.machine_id(), state.machine(), str(os.getuid()), *account]
+        name = multiplexer.session_name(named, state.machine(), us, slot or os.urandom(4).hex())
+        self.resumed = multiplexer.Resumed(request.multiplexer, name)
+
+    # -- one start ---------------------------------------------------------------------------------
+
+    def start(self, screen: Screen | None, stood: bool, alone: bool) -> Run:
+        """Start ssh; return its run.
+
+        screen  the person's, or None
+        stood   the link had a session before
+        alone   the shared master is known to be dead: ssh is to have a connection of its own
+
+        Raises KsshError if ssh cannot be run.
+        """
+        request = self._request
+        self._look_whether_to_ask(screen)
+        plan = request.make_plan()
+        if request.plan.kind == TUNNEL and stood:
+            planning.add_for_restart(plan, request.settings)
+        resumes = self.resumed is not None and self.resumed.tool != ""
+        if resumes:
+            planning.add_resume(plan, self._session_command(screen))
+        instead = planning.leave_master(plan, request.line) if alone else {}
+        shared = planning.shares_connection(plan, request.line, request.configuration)
+        forks_away = planning.forks_away(plan, request.configuration, shared)
+        channel = self._open_channel(plan, shared, forks_away)
+        instead.update(self._ports_again(plan))
+        words = request.line.with_options(plan.first, plan.last, plan.without, instead)
+        try:
+            child = self._start_child(words, screen)
+        except KsshError:
+            if channel is not None:
+                channel.close()
+            raise
+
+        def proof() -> bool:
+            return forks_away or any(map(gave_up_output, self._pids_of(child)))
+
+        run = Run(child, channel, Escapes(request.escape, self.ask_version), plan.tagged, proof)
+        run.greeting = multiplexer.Greeting() if resumes else None
+        return run
+
+    def _look_whether_to_ask(self, screen: Screen | None) -> None:
+        """See whether ssh may ask: a job in the background is stopped for it; unwatched, for good."""
+        if screen is not None and not self._request.standing.attended:
+            self._request.standing.asks = screen.terminal.signals_us()
+
+    def _session_command(self, screen: Screen | None) -> str:
+        """Return what puts the shell into the multiplexer's session."""
+        assert self.resumed is not None
+        iutf8 = screen is not None and bool(screen.terminal.modes[0] & IUTF8)
+        return self.resumed.command(multiplexer.is_utf8(self._environment(), iutf8))
+
+    def _open_channel(self, plan: Plan, shared: bool, forks_away: bool) -> log_channel.LogChannel | None:
+        """Open a log channel and add to a plan what makes ssh write to it; None if there is none."""
+        try:
+            channel = log_channel.LogChannel(log_channel.folders(os.environ))
+        except OSError as error:
+            if not self._told_channel:
+                self._told_channel = True
+                why = f"no log channel ({error.strerror}); judging ssh by its exit status alone"
+                self._log.write_error(f"{self._request.host}: {why}")
+            return None
+        tags = planning.NAMES if forks_away and self._tags == planning.IDS else self._tags
+        quiet = bool(self._request.line.count("q"))
+        planning.add_log_channel(plan, channel.path, shared, tags, quiet)
+        if plan.log:
+            return channel
+        channel.close()
+        return None
+
+    def _ports_again(self, plan: Plan) -> dict[int, str]:
+        """Return the options that ask again for the ports that the server chose before."""
+        # A refused port ends ssh, and then any other will do; an ssh that stays would lack its forward.
+        own_wish = self._request.line.has_keyword("ExitOnForwardFailure")
+        again = "ExitOnForwardFailure=yes" in plan.last and not own_wish
+        return self.ports.instead() if again else {}
+
+    def _pids_of(self, child: PtyChild | PlainChild) -> list[int]:
+        """Return the processes of which one is ssh: a script may have started it."""
+        below = connection.descendants(child.pid) if program.is_script(self._request.path) else []
+        return [child.pid, *below]
+
+    def _start_child(self, words: Sequence[str], screen: Screen | None) -> PtyChild | PlainChild:
+        path, plan, standing = self._request.path, self._request.plan, self._request.standing
+        environment = self._environment()
+        if plan.kind == STREAM:
+            if plan.background:
+                to_nowhere(0)  # "-f" takes standard input away, and kssh has taken the -f
+            return PlainChild(path, words, environment)
+        if not self.has_pty:
+            return PlainChild(path, words, environment, heard=True)
+        if standing.askpass and not (standing.asks and standing.session):
+            # Without kssh ssh would have no terminal to ask on.  This one is a pty of ours.
+            environment.setdefault(b"SSH_ASKPASS_REQUIRE", b"force")
+        stdout_fd = 1 if plan.kind == TUNNEL and not is_terminal(1) else None  # for a LocalCommand
+        if screen is None:
+            return PtyChild(path, words, environment, None, None, None, stdout_fd)
+        user = screen.terminal
+        return PtyChild(path, words, environment, user.modes, user.size(), self.stderr_fd, stdout_fd)

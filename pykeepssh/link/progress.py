@@ -1,0 +1,67 @@
+"""How far a run of ssh has come: what is news to kssh, each once and in order.
+
+Knows evidence.  Must not know what is done about it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..ssh.evidence import AUTHENTICATED, CONNECTED, CONNECTING, SESSION, Evidence
+from . import machine
+from .kinds import STREAM
+from .policy import Rules, may_have_run
+
+# The news, in the order in which they are told.
+FORGED = "a server wrote lines that look like ssh's own"
+IS_SHARED = "uses a shared master"
+IS_CONNECTING = "connects by itself"
+IS_CONNECTED = "has its connection"
+HAS_READ = "may have read input, or run a command, that nothing may have twice"
+IS_AUTHENTICATED = "asks for nothing any more"
+HAS_SESSION = "session"
+HAS_COMMAND = "runs a command where a shell was expected"
+IS_UP = "all that was asked for is there"
+
+
+class Progress:
+    """What was told of one run."""
+
+    def __init__(self, remote_forwards: int, device: bool) -> None:
+        """Begin a run; the arguments are those of machine.has_gone_up()."""
+        self._remote_forwards = remote_forwards
+        self._device = device
+        self._told: set[str] = set()
+
+    @property
+    def is_up(self) -> bool:
+        """Whether IS_UP was told."""
+        return IS_UP in self._told
+
+    def news(self, seen: Evidence, rules: Rules) -> Iterator[str]:
+        """Give what is new, one at a time: what is done about one may end the run."""
+        for step in self._reached(seen, rules):
+            if step not in self._told:
+                self._told.add(step)
+                yield step
+
+    def _reached(self, seen: Evidence, rules: Rules) -> Iterator[str]:
+        if seen.forged:
+            yield FORGED
+            return  # nothing else of it is believed
+        if seen.shared:
+            yield IS_SHARED
+        if seen.phase >= CONNECTING:
+            yield IS_CONNECTING
+        if seen.phase >= CONNECTED:
+            yield IS_CONNECTED
+        if rules.kind == STREAM and not rules.restartable and may_have_run(seen, STREAM):
+            yield HAS_READ
+        if seen.phase >= AUTHENTICATED:
+            yield IS_AUTHENTICATED
+        if seen.phase == SESSION:
+            yield HAS_SESSION
+        if seen.command_sent and rules.runs_no_command:
+            yield HAS_COMMAND
+        if machine.has_gone_up(seen, rules.kind, self._remote_forwards, self._device):
+            yield IS_UP

@@ -1,0 +1,214 @@
+"""What is told of a link, and to whom: the person, the log, the hook, the history, the state directory.
+
+Knows who wants to hear of what.  Must not know why anything happens to the link.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from .errors import KsshError, printable
+from .link import history, machine, record, wording
+from .link.kinds import STREAM, TUNNEL
+from .link.outcomes import DOWN, GAVE_UP, RETRY, UP, Report
+from .link.request import Request
+from .system import files, notify, state
+from .system.loop import WRITE, Loop
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .terminal.relay import Relay
+
+_HOOK = "hook"  # timer
+
+
+class Reporter:
+    """Tells what happens to one link.
+
+    log        kssh's own lines
+    ssh_lines  where the user wanted ssh's own log (-E, -y), or None
+    place      lock, record, history and pidfile
+    relay      the person's terminal, once there is one
+    """
+
+    def __init__(self, request: Request, loop: Loop) -> None:
+        """Open the log, and look at the hook.  Raises BadValue."""
+        self._request = request
+        self._loop = loop
+        self._hook = notify.Hook(request.settings.hook)
+        show = self._show if request.standing.attended else None
+        self.log = notify.Log(request.log_level, request.settings.logfile, show)
+        self.ssh_lines: notify.SshLines | None = None
+        self.relay: Relay | None = None
+        self.place = state.Place()
+        self._name = request.name(files.working_directory())
+        self._pid_started = state.process_started()
+        self._pid_mark = state.process_mark(os.getpid())
+        self._recorded = ("", 0)  # state and start that the record tells
+        self._since = time.time()  # when that state began
+        self._down_since: float | None = None  # monotonic
+        self._reason = ""  # why ssh ended last
+        self._allocated: tuple[tuple[int, str], ...] = ()  # ports of the server while the link is up
+
+    # -- beginning and end -------------------------------------------------------------------------
+
+    def take_place(self) -> str | None:
+        """Take the lock and the pidfile; return who holds the lock, or None.  Raises BadValue."""
+        request, pidfile = self._request, self._request.settings.pidfile
+        once = request.stands_once
+        if pidfile:
+            state.Pidfile.check(pidfile)
+        odd = self.place.open(
+            request.settings.state_dir, self._name if once else f"{self._name}-{os.getpid()}"
+        )
+        if odd and request.plan.kind == TUNNEL:  # a shell needs no record
+            self.log.write_error(odd)
+        try:
+            holder = self.place.lock() if once else None
+        except OSError as error:
+            holder = None
+            why = f"no lock ({error.strerror}): a second one of this tunnel would not be noticed"
+            self.log.write_error(f"{request.host}: {why}")
+        if holder is not None:
+            told = f"{request.host}: {self._name} runs already, held by {printable(holder)}; nothing to do"
+            self.log.write(notify.INFO, told)
+        elif pidfile:
+            self.place.write_pidfile(pidfile)
+        return holder
+
+    def open_ssh_lines(self) -> None:
+        """Open what the user's -E or -y names.  Raises KsshError."""
+        paths = self._request.line.values("E")
+        if not paths:
+            self.ssh_lines = notify.SshLines(None) if self._request.line.count("y") else None
+            return
+        try:
+            self.ssh_lines = notify.SshLines(paths[-1])
+        except OSError as error:
+            why = f"expected a file to append to ({error.strerror})"
+            raise KsshError(f"-E {printable(paths[-1])}: {why}") from error
+
+    def watch(self) -> None:
+        """Write what nobody has read in time as soon as there is room."""
+        lines = self.ssh_lines
+        for sink in [*self.log.sinks(), *([lines.sink] if lines is not None and lines.sink else [])]:
+            self._loop.watch(sink.fd, WRITE if sink.is_waiting else 0, sink.drain)
+
+    def detach(self) -> None:
+        """Leave the caller's standard error."""
+        for sink in self.log.sinks():
+            self._loop.forget(sink.fd)
+        self.log.detach()
+
+    def close(self) -> None:
+        """Leave nothing behind but the history; may be called twice."""
+        self.place.leave()
+        self._hook.disown()
+        self.log.close()
+        if self.ssh_lines is not None:
+            self.ssh_lines.close()
+
+    # -- what happens ------------------------------------------------------------------------------
+
+    def ssh_ended(self, now: float) -> None:
+        """Count from now (monotonic) for how long the link is down, if it was not down already."""
+        if self._down_since is None:
+            self._down_since = now
+
+    def note(self, report: Report) -> Report:
+        """Write a report into the history; return it as it is to be told to all others."""
+        if report.event == UP and self._down_since is not None:
+            report = report._replace(delay_s=time.monotonic() - self._down_since)
+            self._down_since = None
+        failed = self.place.append_history(history.pack(time.time(), os.getpid(), report))
+        if failed:  # no failure may end the link
+            self.log.write(notify.DEBUG, f"{self._request.host}: no history: {failed}")
+        self._reason = report.reason or self._reason
+        self._allocated = report.allocated
+        return report
+
+    def tell(self, report: Report, kind: str) -> None:
+        """Tell a report to the person, the log and the hook; kind is the link's by now."""
+        console = self.relay.console if self.relay is not None else None
+        shown = console is not None and console.tell(report)
+        as_ssh = self._request.standing.attended or kind == STREAM
+        if console is not None and console.covered:
+            as_ssh = False  # nobody can read what ssh has said
+        level = notify.LEVELS[wording.level(report, as_ssh)]
+        self.log.write(level, f"{self._request.host}: {wording.line(report, kind)}", shown)
+        if report.event in (UP, DOWN, RETRY, GAVE_UP):
+            self._run_hook(report, kind)
+
+    def _show(self, text: str) -> None:
+        """Show one line of kssh's own to the person at the terminal."""
+        relay = self.relay
+        screen = relay.screen if relay is not None else None
+        prompts_only = relay is not None and relay.console is None and relay.stderr_fd is not None
+        if screen is not None and screen.terminal.raw and not prompts_only:
+            screen.line(f"kssh: {text}")
+        else:
+            self.log.complain(text)
+
+    # -- the hook ----------------------------------------------------------------------------------
+
+    def _run_hook(self, report: Report, kind: str) -> None:
+        link = {"KSSH_HOST": self._request.host, "KSSH_LINK": self._name, "KSSH_KIND": kind}
+        failed = self._hook.run({**wording.hook_facts(report), **link, "KSSH_PID": str(os.getpid())})
+        if failed:
+            self.log.write_error(f"{self._request.host}: {failed}")
+        self._follow_hook()
+
+    def _follow_hook(self) -> None:
+        """Run what waits behind a hook that hangs, also if nothing else happens."""
+        self._hook.reap()
+        if self._hook.is_waiting:
+            self._loop.arm(_HOOK, notify.HOOK_PATIENCE_S + 0.1, self._follow_hook)
+
+    def reap_hooks(self) -> None:
+        """Collect hooks that have ended; the next may begin."""
+        self._hook.reap()
+
+    @property
+    def hooks(self) -> list[int]:
+        """The processes of hooks that run."""
+        return self._hook.pids
+
+    # -- the record --------------------------------------------------------------------------------
+
+    def write_record(self, link: machine.Link, ssh_pid: int | None) -> None:
+        """Write the state record if it tells anything new; ssh_pid is None while no ssh runs."""
+        state_now, starts = link.state, link.history.starts
+        if state_now == machine.ENDED or (state_now, starts) == self._recorded:
+            return
+        if self._recorded[0] != state_now:
+            self._since = time.time()
+        self._recorded = (state_now, starts)
+        failed = self.place.write_record(record.pack(self._record(link, ssh_pid)))
+        if failed:
+            # A full disk must not end the link; the record is only for those who look.
+            self.log.write(notify.DEBUG, f"{self._request.host}: no state record: {failed}")
+
+    def _record(self, link: machine.Link, ssh_pid: int | None) -> dict[str, object]:
+        """Return the fields of the record (record.FIELDS)."""
+        left_s = self._loop.left_s(machine.DELAY)
+        return {
+            "version": record.VERSION,
+            "name": self._name,
+            "kind": link.rules.kind,
+            "destination": self._request.host,
+            "machine": state.machine(),
+            "machine_key": state.machine_key(),
+            "pid": os.getpid(),
+            "pid_started": self._pid_started,
+            "pid_mark": self._pid_mark,
+            "ssh_pid": ssh_pid,
+            "state": link.state,
+            "since": self._since,
+            "starts": link.history.starts,
+            "reason": self._reason,
+            "next": None if left_s is None else time.time() + left_s,
+            "allocated": [{"port": port, "to": printable(to)} for port, to in self._allocated],
+            "forwards": [printable(forward) for forward in self._request.forwards],
+            "logfile": self.log.path,
+        }
