@@ -1,6 +1,6 @@
-"""What kssh shares with who started it: the terminal, the job's signals, descriptors, the front of "-f".
+"""What kssh shares with its caller: the terminal, the signals of a job, the front of "-f".
 
-Knows how they are taken and left.  Must not know what becomes of the link.
+Knows how they are taken and given back.  Must not know what becomes of the link.
 """
 
 from __future__ import annotations
@@ -12,9 +12,8 @@ from collections.abc import Callable
 from functools import partial
 
 from .errors import KsshError, printable
-from .link.kinds import STREAM, TUNNEL
+from .link.kinds import STREAM
 from .link.request import ON_TERMINAL, Request
-from .system.descriptors import is_terminal, to_nowhere
 from .system.loop import READ, Loop
 from .terminal.console import Console
 from .terminal.relay import Relay
@@ -45,9 +44,9 @@ class Foreground:
     def __init__(
         self, request: Request, loop: Loop, relay: Relay, lookout: Lookout, back: Back | None
     ) -> None:
-        """Share nothing yet.
+        """Take nothing yet.
 
-        lookout  is to look where a person waits in vain, and away while kssh is stopped
+        lookout  gets a hint when a person waits for an echo, and looks away while kssh is stopped
         back     the side of a fork that stays, for -f
         """
         self._request = request
@@ -61,7 +60,12 @@ class Foreground:
     def take_signals(
         self, stop: Callable[[int], None], retry: Callable[[], None], child_changed: Callable[[], None]
     ) -> None:
-        """Have the loop call stop(signal) for what ends kssh, retry for SIGUSR1, and the last for SIGCHLD."""
+        """Take the signals.
+
+        stop           is called with a signal that would end kssh
+        retry          is called for SIGUSR1
+        child_changed  is called for SIGCHLD
+        """
         for name in _STOPPING:
             signum = getattr(signal, name)
             # What was ignored at the start (nohup, a background job of sh) stays ignored, as with ssh.
@@ -100,14 +104,14 @@ class Foreground:
             no_colour = bool(os.environ.get("NO_COLOR"))
             self._relay.screen = Screen(taken, os.environ.get("TERM", ""), no_colour)
             if on_terminal:
-                self._sit_down(taken, self._relay.screen)
+                self._take_for_session(taken, self._relay.screen)
         except (OSError, termios.error) as error:
             if not standing.attended:
                 return  # it goes away; nobody has typed anything that could be lost
             raise KsshError(f"cannot use the terminal: {printable(str(error))}") from error
 
-    def _sit_down(self, taken: Terminal, screen: Screen) -> None:
-        """Have a session on the terminal, and its person."""
+    def _take_for_session(self, taken: Terminal, screen: Screen) -> None:
+        """Prepare the terminal for a session, and its person's status line."""
         taken.make_raw()
         self._relay.typed_ahead = taken.waiting_bytes()
         settings = self._request.settings
@@ -118,21 +122,6 @@ class Foreground:
         """From now on nobody is there to answer a prompt."""
         self._relay.forget_terminal()
         self._request.standing.leave()
-
-    # -- standard input and output -----------------------------------------------------------------
-
-    def give_up_output(self) -> None:
-        """Let go of standard output, as "ssh -N" does once it is connected: who reads it to its end goes on.
-
-        What a LocalCommand has to say has been said by then.
-        """
-        if self._request.plan.kind == TUNNEL and not is_terminal(1):
-            to_nowhere(1)
-
-    @staticmethod
-    def stand_aside() -> None:
-        """Leave input and output to an ssh that is not started again: it alone says when they end."""
-        to_nowhere(0, 1)
 
     # -- the front ---------------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
-"""How ssh is started, each time as it fits by then: its options, its log channel, its descriptors.
+"""How ssh is started: its options, its log channel, its descriptors.
 
-Knows what was asked for, and what earlier starts have shown.  Must not know when ssh is started, nor
-what becomes of it.
+Knows the request, and what earlier starts have shown.  Must not know when ssh is started, nor what
+becomes of it.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ _TELLS_DEVICE = (8, 3)  # OpenSSH that logs what the server says to "-w"
 class Launcher:
     """Starts the runs of one link.
 
-    has_pty    a run that needs a pseudo-terminal can have one
+    has_pty    there is a pseudo-terminal for a run that needs one
     stderr_fd  descriptor for ssh's standard error where that is not the terminal, or None
-    ports      that the server chose; they are asked for again
+    ports      the ports that the server chose: the next ssh asks for them again
     resumed    the multiplexer's session that a shell comes back to, or None
     """
 

@@ -1,6 +1,6 @@
 """What is told of a link, and to whom: the person, the log, the hook, the history, the state directory.
 
-Knows who wants to hear of what.  Must not know why anything happens to the link.
+Knows who is told what.  Must not know why anything happens to the link.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Reporter:
     log        kssh's own lines
     ssh_lines  where the user wanted ssh's own log (-E, -y), or None
     place      lock, record, history and pidfile
-    relay      the person's terminal, once there is one
+    relay      shows lines on the person's terminal; set once it exists
     """
 
     def __init__(self, request: Request, loop: Loop) -> None:
@@ -112,12 +112,12 @@ class Reporter:
     # -- what happens ------------------------------------------------------------------------------
 
     def ssh_ended(self, now: float) -> None:
-        """Count from now (monotonic) for how long the link is down, if it was not down already."""
+        """Take the time (monotonic) since when the link is down, if it was not down before."""
         if self._down_since is None:
             self._down_since = now
 
     def note(self, report: Report) -> Report:
-        """Write a report into the history; return it as it is to be told to all others."""
+        """Write a report into the history; return it with all that the others are told."""
         if report.event == UP and self._down_since is not None:
             report = report._replace(delay_s=time.monotonic() - self._down_since)
             self._down_since = None
@@ -129,7 +129,7 @@ class Reporter:
         return report
 
     def tell(self, report: Report, kind: str) -> None:
-        """Tell a report to the person, the log and the hook; kind is the link's by now."""
+        """Tell a report to the person, the log and the hook; kind is the link's kind of session now."""
         console = self.relay.console if self.relay is not None else None
         shown = console is not None and console.tell(report)
         as_ssh = self._request.standing.attended or kind == STREAM
@@ -160,7 +160,7 @@ class Reporter:
         self._follow_hook()
 
     def _follow_hook(self) -> None:
-        """Run what waits behind a hook that hangs, also if nothing else happens."""
+        """Start the hook that waits behind one that hangs, even if nothing else happens."""
         self._hook.reap()
         if self._hook.is_waiting:
             self._loop.arm(_HOOK, notify.HOOK_PATIENCE_S + 0.1, self._follow_hook)

@@ -1,6 +1,6 @@
-"""How far a run of ssh has come: what is news to kssh, each once and in order.
+"""How far a run of ssh has come: each step is news once, in order.
 
-Knows evidence.  Must not know what is done about it.
+Knows evidence.  Must not know what follows from a step.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ from . import machine
 from .kinds import STREAM
 from .policy import Rules, may_have_run
 
-# The news, in the order in which they are told.
-FORGED = "a server wrote lines that look like ssh's own"
-IS_SHARED = "uses a shared master"
-IS_CONNECTING = "connects by itself"
-IS_CONNECTED = "has its connection"
-HAS_READ = "may have read input, or run a command, that nothing may have twice"
-IS_AUTHENTICATED = "asks for nothing any more"
+# The steps, in order.
+FORGED = "forged"  # a server wrote lines that look like ssh's own: nothing else is believed
+IS_SHARED = "shared"  # ssh is a client of a shared master
+IS_CONNECTING = "connecting"
+IS_CONNECTED = "connected"
+HAS_READ = "has read"  # a stream that must not run twice: ssh may have read input, or run the command
+IS_AUTHENTICATED = "authenticated"  # ssh asks for nothing any more
 HAS_SESSION = "session"
-HAS_COMMAND = "runs a command where a shell was expected"
-IS_UP = "all that was asked for is there"
+HAS_COMMAND = "command"  # in place of the shell that was expected
+IS_UP = "up"  # all that was asked for is there
 
 
 class Progress:
-    """What was told of one run."""
+    """The steps of one run."""
 
     def __init__(self, remote_forwards: int, device: bool) -> None:
         """Begin a run; the arguments are those of machine.has_gone_up()."""
@@ -39,7 +39,7 @@ class Progress:
         return IS_UP in self._told
 
     def news(self, seen: Evidence, rules: Rules) -> Iterator[str]:
-        """Give what is new, one at a time: what is done about one may end the run."""
+        """Yield the steps that are new, one at a time: what follows from one may end the run."""
         for step in self._reached(seen, rules):
             if step not in self._told:
                 self._told.add(step)
@@ -48,7 +48,7 @@ class Progress:
     def _reached(self, seen: Evidence, rules: Rules) -> Iterator[str]:
         if seen.forged:
             yield FORGED
-            return  # nothing else of it is believed
+            return
         if seen.shared:
             yield IS_SHARED
         if seen.phase >= CONNECTING:

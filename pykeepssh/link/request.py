@@ -1,6 +1,6 @@
-"""What kssh was asked to do: all that travels together from the command line to the end of the link.
+"""What kssh was asked to do: command line, settings, configuration and plan, as one value.
 
-Knows what follows from that alone.  Must not know how any of it is done.
+Knows what follows from these alone.  Must not know how any of it is done.
 """
 
 from __future__ import annotations
@@ -55,12 +55,12 @@ class Request:
         return planning.first_value(self.configuration, keyword, otherwise)
 
     def make_plan(self) -> Plan:
-        """Return a plan for one more start; its options may be added to."""
+        """Return a plan for the next start; the caller may add options to it."""
         return planning.make(self.line, self.configuration, self.settings, self.standing)
 
     @property
     def rules(self) -> Rules:
-        """What the machine goes by."""
+        """The rules of the machine."""
         kind, settings = self.plan.kind, self.settings
         always = settings.restart == "always"
         return Rules(
@@ -81,7 +81,7 @@ class Request:
 
     @property
     def stands_once(self) -> bool:
-        """Whether a second one of this link could not stand beside it."""
+        """Whether only one of this link can run at a time."""
         if self.plan.kind != TUNNEL:
             return False
         # What ssh did not tell in time may be a listener too.
@@ -103,6 +103,12 @@ class Request:
     def wants_device(self) -> bool:
         """Whether a tunnel waits for a device ("-w")."""
         return self.plan.kind == TUNNEL and identity.wants_device(self.line, self.configuration)
+
+    @property
+    def name_and_family(self) -> tuple[str, str]:
+        """The name that ssh looks up, and AddressFamily of ssh_config(5) for it."""
+        name = self.first_value("hostname", self.line.destination or "")
+        return name, self.first_value("addressfamily", "any")
 
     # -- what ssh is given -------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ FLOORS = (
     ("link",),
     ("system",),
     ("terminal", "network"),
-    ("supervisor, launch, reporter, foreground, daemon",),
+    ("supervisor, driver, connections, launch, reporter, foreground, daemon",),
     ("cli", "ctl"),
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

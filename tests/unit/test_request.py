@@ -101,6 +101,12 @@ def test_forwards_are_counted_by_the_configuration() -> None:
     assert asked.forwards == ["R1 [a]:2", "R3 [b]:4"]
 
 
+def test_the_name_that_is_looked_up_is_that_of_the_configuration() -> None:
+    assert request("alias").name_and_family == ("alias", "any")
+    asked = request("alias", configuration={"hostname": ["host.example"], "addressfamily": ["inet6"]})
+    assert asked.name_and_family == ("host.example", "inet6")
+
+
 def test_only_a_tunnel_waits_for_a_device() -> None:
     assert request("-w", "0:0", "host").wants_device
     assert not request("-w", "0:0", "host", kind=SHELL).wants_device
