@@ -69,7 +69,7 @@ class Launcher:
         version = self.ask_version()
         return version is not None and version >= _TELLS_DEVICE
 
-    def choose_session(self, place: state.Place) -> None:
+    def choose_session(self, link_files: state.LinkFiles) -> None:
         """Choose the multiplexer's session that this kssh comes back to, if it is to come back to one."""
         request = self._request
         if not request.multiplexer:
@@ -81,7 +81,7 @@ class Launcher:
         named = request.settings.name
         account = identity.account(request.line, files.working_directory())
         # Two at once share no session, and the next one finds what a dead one left.
-        slot = 0 if named else place.number(record.link_name("resume", [], account))
+        slot = 0 if named else link_files.number(record.link_name("resume", [], account))
         us = [state.machine_id(), state.machine(), str(os.getuid()), *account]
         name = multiplexer.session_name(named, state.machine(), us, slot or os.urandom(4).hex())
         self.resumed = multiplexer.Resumed(request.multiplexer, name)

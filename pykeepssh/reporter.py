@@ -28,7 +28,7 @@ class Reporter:
 
     log        kssh's own lines
     ssh_lines  where the user wanted ssh's own log (-E, -y), or None
-    place      lock, record, history and pidfile
+    files      lock, record, history and pidfile
     relay      shows lines on the person's terminal; set once it exists
     """
 
@@ -41,7 +41,7 @@ class Reporter:
         self.log = notify.Log(request.log_level, request.settings.logfile, show)
         self.ssh_lines: notify.SshLines | None = None
         self.relay: Relay | None = None
-        self.place = state.Place()
+        self.files = state.LinkFiles()
         self._name = request.name(files.working_directory())
         self._pid_started = state.process_started()
         self._pid_mark = state.process_mark(os.getpid())
@@ -53,19 +53,19 @@ class Reporter:
 
     # -- beginning and end -------------------------------------------------------------------------
 
-    def take_place(self) -> str | None:
+    def take_lock(self) -> str | None:
         """Take the lock and the pidfile; return who holds the lock, or None.  Raises BadValue."""
         request, pidfile = self._request, self._request.settings.pidfile
         once = request.stands_once
         if pidfile:
             state.Pidfile.check(pidfile)
-        odd = self.place.open(
+        odd = self.files.open(
             request.settings.state_dir, self._name if once else f"{self._name}-{os.getpid()}"
         )
         if odd and request.plan.kind == TUNNEL:  # a shell needs no record
             self.log.write_error(odd)
         try:
-            holder = self.place.lock() if once else None
+            holder = self.files.lock() if once else None
         except OSError as error:
             holder = None
             why = f"no lock ({error.strerror}): a second one of this tunnel would not be noticed"
@@ -74,7 +74,7 @@ class Reporter:
             told = f"{request.host}: {self._name} runs already, held by {printable(holder)}; nothing to do"
             self.log.write(notify.INFO, told)
         elif pidfile:
-            self.place.write_pidfile(pidfile)
+            self.files.write_pidfile(pidfile)
         return holder
 
     def open_ssh_lines(self) -> None:
@@ -103,7 +103,7 @@ class Reporter:
 
     def close(self) -> None:
         """Leave nothing behind but the history; may be called twice."""
-        self.place.leave()
+        self.files.leave()
         self._hook.disown()
         self.log.close()
         if self.ssh_lines is not None:
@@ -121,7 +121,7 @@ class Reporter:
         if report.event == UP and self._down_since is not None:
             report = report._replace(delay_s=time.monotonic() - self._down_since)
             self._down_since = None
-        failed = self.place.append_history(history.pack(time.time(), os.getpid(), report))
+        failed = self.files.append_history(history.pack(time.time(), os.getpid(), report))
         if failed:  # no failure may end the link
             self.log.write(notify.DEBUG, f"{self._request.host}: no history: {failed}")
         self._reason = report.reason or self._reason
@@ -184,7 +184,7 @@ class Reporter:
         if self._recorded[0] != state_now:
             self._since = time.time()
         self._recorded = (state_now, starts)
-        failed = self.place.write_record(record.pack(self._record(link, ssh_pid)))
+        failed = self.files.write_record(record.pack(self._record(link, ssh_pid)))
         if failed:
             # A full disk must not end the link; the record is only for those who look.
             self.log.write(notify.DEBUG, f"{self._request.host}: no state record: {failed}")

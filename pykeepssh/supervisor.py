@@ -76,9 +76,9 @@ class Supervisor:
 
     def run(self) -> Exit:
         """Keep the link until it ends; return how."""
-        if self._reporter.take_place() is not None:
+        if self._reporter.take_lock() is not None:
             return Exit(0)
-        self._driver.launcher.choose_session(self._reporter.place)
+        self._driver.launcher.choose_session(self._reporter.files)
         self._reporter.open_ssh_lines()
         self._relay.ssh_lines = self._reporter.ssh_lines
         self._foreground.take_signals(self._stop_asked, self._retry_asked, self._child_changed)

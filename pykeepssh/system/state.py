@@ -259,8 +259,8 @@ class Lock:
             self._fd = None
 
 
-class Place:
-    """What a link holds in the file system while it lives: lock, record, pidfile."""
+class LinkFiles:
+    """The files of a link while it runs: lock, record, pidfile; and its history, which stays."""
 
     def __init__(self) -> None:
         self._folder: str | None = None
