@@ -160,7 +160,7 @@ def parse_configuration(output: bytes) -> dict[str, list[str]]:
     for entry in os.fsdecode(output).splitlines():
         keyword, _, value = entry.partition(" ")
         if keyword:
-            found.setdefault(keyword, []).append(value)
+            found.setdefault(keyword.lower(), []).append(value)
     return found
 
 

@@ -11,26 +11,20 @@ from hypothesis import given, strategies as st
 from pykeepssh.ctl.keepalive.grammar import (
     CLIENT,
     SERVER,
-    SSHD,
     Line,
     Setting,
-    Unclear,
     client_notices_s,
     example_of,
     host_matches,
     is_for_all,
-    is_marked,
     is_plain,
-    labels,
     matches,
     parse,
     seconds,
     server_notices_s,
-    set_client,
-    set_server,
-    unset,
     walk,
 )
+from pykeepssh.ctl.keepalive.marks import SSHD, Unclear, is_marked, labels, set_client, set_server, unset
 
 SAMPLES = Path(__file__).parent / "ssh_configs"
 FILES = {path.name: path.read_bytes() for path in sorted(SAMPLES.iterdir())}

@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 
 from ...errors import KsshError, printable
 from ...system import measured, program
-from . import grammar as sshconfig, openssh, sshserver
-from .verb import ANY_HOST, COUNT_MAX, INTERVAL_S, MOST, path_argument, server_source
+from . import grammar, marks, openssh, sshserver
+from .verb import path_argument
 
 # Azure's load balancer and NAT forget an idle connection, silently, after this: the shortest of the
 # well-known ones (AWS 350, Google 600 and 1200, Juniper 1800, Cisco ASA 3600; RFC 5382 asks for 7440).
@@ -54,7 +54,7 @@ class _Value(NamedTuple):
     """A value in force, and the line that gives it (None: it is the default)."""
 
     number: int
-    source: sshconfig.Setting | None
+    source: grammar.Setting | None
 
 
 def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
@@ -127,22 +127,22 @@ def _edit(file: str, number: int, added: str | None = None) -> str:
     and between its marks the line goes itself.
     """
     path = os.path.realpath(file)
-    lines = sshconfig.parse(openssh.read(path) or b"")
+    lines = grammar.parse(openssh.read(path) or b"")
     here = f"{number}{{/{_guard(lines, number - 1)}/"
     if added is not None:
         parts = [f"{here}a {added}", "}"]
     else:
-        parts = [f"{here}d;}}" if sshconfig.is_marked(lines, number - 1) else f"{here}s/^/#/;}}"]
+        parts = [f"{here}d;}}" if marks.is_marked(lines, number - 1) else f"{here}s/^/#/;}}"]
         above = lines[number - 2].body if 1 < number <= len(lines) else b""
-        if above.startswith(sshconfig.WAS):
-            parts.insert(0, f"{number - 1}{{/^{sshconfig.WAS.decode()}/d;}}")
+        if above.startswith(marks.WAS):
+            parts.insert(0, f"{number - 1}{{/^{marks.WAS.decode()}/d;}}")
     option = "-e " if len(parts) > 1 else ""
     script = " ".join(option + shlex.quote(part) for part in parts)
     folder, name = map(shlex.quote, os.path.split(path))
     return f"(cd {folder} && {_SED} {script} {name})"
 
 
-def _guard(lines: Sequence[sshconfig.Line], index: int) -> str:
+def _guard(lines: Sequence[grammar.Line], index: int) -> str:
     """Return what sed can know a line by: its keyword as it is written, no further than letters go."""
     written = lines[index].body.decode("latin-1") if 0 <= index < len(lines) else ""
     word = re.search(r"[A-Za-z0-9]+", written)
@@ -152,10 +152,10 @@ def _guard(lines: Sequence[sshconfig.Line], index: int) -> str:
 def _mend(
     command: str,
     force: tuple[_Value, _Value],
-    wins: Callable[[sshconfig.Setting], bool],
-    lines: Sequence[sshconfig.Setting] = (),
+    wins: Callable[[grammar.Setting], bool],
+    lines: Sequence[grammar.Setting] = (),
     limit_s: int = SHORTEST_TIMEOUT_S,
-    better_s: int = INTERVAL_S,
+    better_s: int = grammar.INTERVAL_S,
 ) -> str:
     """Return the command that sets keepalive, keeps what is good, and first comments out what would win.
 
@@ -166,45 +166,45 @@ def _mend(
     limit_s   an interval is good below it; better_s is what it is to be otherwise
     """
     interval, count = force
-    good_interval, good_count = 0 < interval.number < limit_s, 0 < count.number <= MOST
+    good_interval, good_count = 0 < interval.number < limit_s, 0 < count.number <= grammar.COUNT_MOST
     bad = [one.source for one, good in zip(force, (good_interval, good_count)) if not good]
     losing = {line[:2] for line in lines} | {line[:2] for line in bad if line is not None and wins(line)}
     interval_s = interval.number if good_interval else better_s
-    if interval_s != INTERVAL_S or interval.number >= limit_s:
+    if interval_s != grammar.INTERVAL_S or interval.number >= limit_s:
         command += f" --interval {interval_s}"
-    if good_count and count.number != COUNT_MAX:
+    if good_count and count.number != grammar.COUNT_MAX:
         command += f" --count-max {count.number}"
     # From the last line on: where a comment of ours goes too, those below it move.
     return " && ".join([*(_edit(*place) for place in sorted(losing, reverse=True)), command])
 
 
-def _for_everyone(settings: Sequence[sshconfig.Setting], words: Sequence[str]) -> tuple[_Value, _Value]:
+def _for_everyone(settings: Sequence[grammar.Setting], words: Sequence[str]) -> tuple[_Value, _Value]:
     """Return interval and count as files have them for everyone, where no program can be asked."""
 
     def value(word: str, default: int) -> _Value:
         for setting in _words(settings, word):
-            if all(sshconfig.is_for_all(opener.line) for opener in setting.scope):
+            if all(grammar.is_for_all(opener.line) for opener in setting.scope):
                 return _Value(_number(_argument(setting)), setting)
         return _Value(default, None)
 
-    return value(words[0], 0), value(words[1], COUNT_MAX)
+    return value(words[0], 0), value(words[1], grammar.COUNT_MAX)
 
 
-def _words(settings: Sequence[sshconfig.Setting], *words: str) -> Iterator[sshconfig.Setting]:
+def _words(settings: Sequence[grammar.Setting], *words: str) -> Iterator[grammar.Setting]:
     """Yield the lines with one of some keywords."""
     lower = {word.lower() for word in words}
     return (setting for setting in settings if setting.line.keyword in lower)
 
 
-def _argument(setting: sshconfig.Setting) -> str:
+def _argument(setting: grammar.Setting) -> str:
     return os.fsdecode(setting.line.arguments[0]) if setting.line.arguments else ""
 
 
 def _number(text: str) -> int:
-    return sshconfig.seconds(text) or 0
+    return grammar.seconds(text) or 0
 
 
-def _only_tcp(line: sshconfig.Setting | None, mend: str) -> Iterator[Finding]:
+def _only_tcp(line: grammar.Setting | None, mend: str) -> Iterator[Finding]:
     """Yield that a line with TCPKeepAlive is all that is relied upon, if there is one."""
     if line is not None:
         what = "only TCPKeepAlive is relied upon"
@@ -212,7 +212,7 @@ def _only_tcp(line: sshconfig.Setting | None, mend: str) -> Iterator[Finding]:
 
 
 def _refused(
-    said: str, usual: str, check: str, seen: Sequence[Finding], settings: Sequence[sshconfig.Setting]
+    said: str, usual: str, check: str, seen: Sequence[Finding], settings: Sequence[grammar.Setting]
 ) -> Iterator[Finding]:
     """Yield what a program says against its files, unless that is explained already.
 
@@ -267,7 +267,7 @@ class _Client:
         self._settings = [setting for group in self._groups for setting in group]
         self._file = config or openssh.user_config()
         self._command = f"{_SET} --user" + ("" if config is None else f" --config {shlex.quote(config)}")
-        self._pattern = host if host is not None and sshconfig.is_plain(host) else None
+        self._pattern = host if host is not None and grammar.is_plain(host) else None
         self._asked: dict[str, openssh.Client] = {}
 
     def findings(self, unseen: list[str]) -> list[Finding]:
@@ -285,9 +285,9 @@ class _Client:
             return found
         which = "" if self._config is None else f"-F {shlex.quote(self._config)} "
         try:
-            client = self._ask(self._host or ANY_HOST)
+            client = self._ask(self._host or openssh.ANY_HOST)
         except KsshError as error:
-            check = f"ssh -G {which}{shlex.quote(self._host or ANY_HOST)} >/dev/null"
+            check = f"ssh -G {which}{shlex.quote(self._host or openssh.ANY_HOST)} >/dev/null"
             explained = [one for one in found if one.line or one.code in ("mode", "owner")]
             return [*found, *_refused(str(error), self._file, check, explained, self._settings)]
         found += self._interval(client)
@@ -302,35 +302,35 @@ class _Client:
             self._asked[host] = openssh.Client(self._ssh, host, self._config)
         return self._asked[host]
 
-    def _mend(self, pattern: str | None, *lines: sshconfig.Setting) -> str:
+    def _mend(self, pattern: str | None, *lines: grammar.Setting) -> str:
         """Return the command for a pattern, None for every host; lines are commented out first."""
-        command, name = self._command, ANY_HOST
-        limits = (SHORTEST_TIMEOUT_S, INTERVAL_S)
+        command, name = self._command, openssh.ANY_HOST
+        limits = (SHORTEST_TIMEOUT_S, grammar.INTERVAL_S)
         if pattern is not None:
             command += f" --host {shlex.quote(pattern)}"
-            name = os.fsdecode(sshconfig.example_of(os.fsencode(pattern)))
+            name = os.fsdecode(grammar.example_of(os.fsencode(pattern)))
         try:
             client = self._ask(name)
         except KsshError:
-            force = _for_everyone(self._settings, sshconfig.CLIENT)
+            force = _for_everyone(self._settings, grammar.CLIENT)
         else:
-            interval, count = (_Value(_number(client.value(w)), client.source(w)) for w in sshconfig.CLIENT)
+            interval, count = (_Value(_number(client.value(w)), client.source(w)) for w in grammar.CLIENT)
             force = (interval, count)
             known = self._measured(client) if pattern == self._host else None
             if known is not None:
                 limits = (known + 1, known)
         return _mend(command, force, lambda line: self._wins(line, pattern), lines, *limits)
 
-    def _wins(self, setting: sshconfig.Setting, pattern: str | None) -> bool:
+    def _wins(self, setting: grammar.Setting, pattern: str | None) -> bool:
         """Tell whether a line wins over what is set for a pattern, None for every host."""
         if self._config is None and setting in self._groups[1]:
             return False  # the user's file comes before the system's
-        blocks = [opener.line for opener in setting.scope if not sshconfig.is_for_all(opener.line)]
+        blocks = [opener.line for opener in setting.scope if not grammar.is_for_all(opener.line)]
         if pattern is not None:
             blocks = [line for line in blocks if line.keyword == "match"]
         return setting.file != self._file or bool(blocks)
 
-    def _mend_value(self, source: sshconfig.Setting | None) -> str:
+    def _mend_value(self, source: grammar.Setting | None) -> str:
         """Return the command for the host, or for every host, where a line gives a bad value."""
         wins = source is not None and self._wins(source, self._pattern)
         return self._mend(self._pattern, *([source] if source is not None and wins else []))
@@ -342,7 +342,7 @@ class _Client:
         return measured.interval_s(os.environ.get("KSSH_STATE_DIR", ""), client.values)
 
     def _servers_words(self) -> Iterator[Finding]:
-        lines = list(_words(self._settings, *sshconfig.SERVER))  # ssh wants none of them
+        lines = list(_words(self._settings, *grammar.SERVER))  # ssh wants none of them
         for setting in lines:
             yield Finding(
                 "client-alive-in-ssh-config",
@@ -366,7 +366,7 @@ class _Client:
                 "ssh sends nothing while idle: firewalls forget the connection, a dead one hangs for ever",
                 self._mend_value(source),
             )
-            if client.value("TCPKeepAlive") == "yes":
+            if openssh.flag(client.value("TCPKeepAlive")) == "yes":
                 yield from _only_tcp(client.source("TCPKeepAlive"), self._mend_value(source))
             return
         limit, why = SHORTEST_TIMEOUT_S, _LONG_WHY
@@ -383,10 +383,10 @@ class _Client:
             return
         for setting in _words(self._settings, "ServerAliveInterval"):
             interval = _number(_argument(setting))
-            if interval < SHORTEST_TIMEOUT_S or all(sshconfig.is_for_all(one.line) for one in setting.scope):
+            if interval < SHORTEST_TIMEOUT_S or all(grammar.is_for_all(one.line) for one in setting.scope):
                 continue
             pattern = os.fsdecode(b" ".join(setting.scope[-1].line.arguments))
-            if setting.scope[-1].line.keyword == "host" and sshconfig.is_plain(pattern):
+            if setting.scope[-1].line.keyword == "host" and grammar.is_plain(pattern):
                 mend = self._mend(pattern, *([setting] if self._wins(setting, pattern) else []))
             else:
                 mend = self._mend(None, setting)
@@ -417,13 +417,13 @@ class _Client:
     def _too_early(self) -> Iterator[Finding]:
         # That the user's own file beats the system's is as it should be: each is looked at by itself.
         for group in self._groups:
-            for word in sshconfig.CLIENT:
+            for word in grammar.CLIENT:
                 yield from self._beaten(list(_words(group, word)), word)
 
-    def _beaten(self, settings: Sequence[sshconfig.Setting], word: str) -> Iterator[Finding]:
-        first: sshconfig.Setting | None = None
+    def _beaten(self, settings: Sequence[grammar.Setting], word: str) -> Iterator[Finding]:
+        first: grammar.Setting | None = None
         for setting in settings:
-            everyone = all(sshconfig.is_for_all(opener.line) for opener in setting.scope)
+            everyone = all(grammar.is_for_all(opener.line) for opener in setting.scope)
             if first is None:
                 first = setting if everyone else None
             elif not everyone and _argument(setting) != _argument(first):
@@ -442,14 +442,14 @@ class _Client:
         if self._host is not None:
             yield from self._of_host(any_host, self._host)
             return
-        asked: dict[str, openssh.Client] = {ANY_HOST: any_host}
+        asked: dict[str, openssh.Client] = {openssh.ANY_HOST: any_host}
         for setting in _words(self._settings, *_FORWARDS, "ControlPersist"):
-            name = ANY_HOST
+            name = openssh.ANY_HOST
             if setting.scope:
                 opener = setting.scope[-1].line
                 if opener.keyword != "host" or all(word.startswith(b"!") for word in opener.arguments):
                     continue  # for whom a Match is only ssh knows: doctor HOST
-                name = os.fsdecode(sshconfig.example_of(b" ".join(opener.arguments)))
+                name = os.fsdecode(grammar.example_of(b" ".join(opener.arguments)))
             if name not in asked:
                 asked[name] = self._ask(name)
         for name, client in asked.items():
@@ -458,7 +458,7 @@ class _Client:
     def _of_host(self, client: openssh.Client, name: str) -> Iterator[Finding]:
         forwards = [client.source(word) for word in _FORWARDS if client.value(word)]
         forward = next((source for source in forwards if source is not None), None)
-        if forward is not None and client.value("ExitOnForwardFailure") == "no":
+        if forward is not None and openssh.flag(client.value("ExitOnForwardFailure")) == "no":
             yield Finding(
                 "tunnel-without-exit",
                 forward.file,
@@ -489,7 +489,7 @@ class _Client:
         if self._host is None and source is not None and source.scope:
             opener = source.scope[-1].line
             pattern = os.fsdecode(b" ".join(opener.arguments))
-            if opener.keyword == "host" and not sshconfig.is_for_all(opener) and sshconfig.is_plain(pattern):
+            if opener.keyword == "host" and not grammar.is_for_all(opener) and grammar.is_plain(pattern):
                 return self._mend(pattern, *([source] if self._wins(source, pattern) else []))
         return self._mend_value(source)
 
@@ -509,7 +509,7 @@ def _server(config: str | None, wanted: str | None, unseen: list[str]) -> list[F
     if wanted is not None:
         option += f" --sshd {shlex.quote(wanted)}"
     command = f"{_SET} --server{option}"
-    clients = list(_words(settings, *sshconfig.CLIENT))  # sshd wants none of them
+    clients = list(_words(settings, *grammar.CLIENT))  # sshd wants none of them
     found = [
         Finding(
             "server-alive-in-sshd-config",
@@ -518,7 +518,7 @@ def _server(config: str | None, wanted: str | None, unseen: list[str]) -> list[F
             "ServerAlive… is a setting of the client",
             "sshd does not start with it, and locks everybody out at its next restart; its own words are "
             "ClientAliveInterval and ClientAliveCountMax",
-            _mend(command, _for_everyone(settings, sshconfig.SERVER), _in_match, clients),
+            _mend(command, _for_everyone(settings, grammar.SERVER), _in_match, clients),
         )
         for setting in clients
     ]
@@ -545,24 +545,24 @@ def _server(config: str | None, wanted: str | None, unseen: list[str]) -> list[F
     return [*found, *_server_values(openssh.sshd_values(sshd, path), settings, path, command)]
 
 
-def _in_match(setting: sshconfig.Setting) -> bool:
+def _in_match(setting: grammar.Setting) -> bool:
     """Tell whether a line of sshd's wins over those for everyone."""
     return bool(setting.scope)
 
 
 def _server_values(
-    values: dict[str, list[str]], settings: Sequence[sshconfig.Setting], path: str, command: str
+    values: dict[str, list[str]], settings: Sequence[grammar.Setting], path: str, command: str
 ) -> Iterator[Finding]:
     def value(word: str) -> str:
         return values.get(word.lower(), [""])[0]
 
     def in_force(word: str) -> _Value:
-        return _Value(_number(value(word)), server_source(list(settings), word, value(word)))
+        return _Value(_number(value(word)), openssh.server_source(list(settings), word, value(word)))
 
     def at(found: _Value) -> tuple[str, int | None]:
         return (path, None) if found.source is None else found.source[:2]
 
-    force = (in_force(sshconfig.SERVER[0]), in_force(sshconfig.SERVER[1]))
+    force = (in_force(grammar.SERVER[0]), in_force(grammar.SERVER[1]))
     interval, count = force
     mend = _mend(command, force, _in_match)
     if interval.number == 0:
@@ -573,7 +573,7 @@ def _server_values(
             "sshd never learns that a client is gone: its session stays, and the port of its -R stays taken",
             mend,
         )
-        if value("TCPKeepAlive") == "yes":
+        if openssh.flag(value("TCPKeepAlive")) == "yes":
             yield from _only_tcp(next(_words(settings, "TCPKeepAlive"), None), mend)
     elif interval.number >= SHORTEST_TIMEOUT_S:
         yield Finding(

@@ -1,15 +1,12 @@
-"""ssh_config and sshd_config: lines, blocks, and keepalive put in and taken out again.
+"""ssh_config and sshd_config: lines, blocks, patterns, and what keepalive's numbers mean.
 
-Knows the grammar of ssh_config(5) and sshd_config(5) and how our marks look.  Bytes in, bytes out;
-must not know where a file lies, nor who reads it.  What is no keepalive setting is never touched,
-and taking out what was put in gives the bytes that were there before.
+Knows the grammar of ssh_config(5) and sshd_config(5).  Must not know where a file lies, nor who reads
+or changes it.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
-
-from ...errors import KsshError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,21 +14,9 @@ if TYPE_CHECKING:
 
 CLIENT = ("ServerAliveInterval", "ServerAliveCountMax")
 SERVER = ("ClientAliveInterval", "ClientAliveCountMax")
-# The label of our block in an sshd_config, where there is no pattern.
-SSHD = b"sshd"
 
-_WORDS = frozenset(word.lower() for word in CLIENT + SERVER)
-_WHITE = b" \t\r\n"  # misc.c, WHITESPACE
+WHITE = b" \t\r\n"  # misc.c, WHITESPACE
 _MAX_DEPTH = 16  # readconf.c, READCONF_MAX_DEPTH; servconf.c has the same
-
-
-class Unclear(KsshError):
-    """A file that cannot be changed safely; says which line and why."""
-
-    def __init__(self, number: int, why: str) -> None:
-        super().__init__(f"line {number}: {why}")
-        self.number = number
-        self.why = why
 
 
 class Line(NamedTuple):
@@ -66,17 +51,17 @@ def parse(data: bytes) -> list[Line]:
 
 def _line(raw: bytes) -> Line:
     """Read one line as process_config_line_depth() in readconf.c does."""
-    text = raw.partition(b"\0")[0].rstrip(_WHITE + b"\f").lstrip(_WHITE)
+    text = raw.partition(b"\0")[0].rstrip(WHITE + b"\f").lstrip(WHITE)
     if not text or text.startswith(b"#"):
         return Line(raw, "", ())
     if text.startswith(b'"'):
         keyword, _, rest = text[1:].partition(b'"')
-        rest = rest.lstrip(_WHITE)
+        rest = rest.lstrip(WHITE)
     else:
         end = next((at for at, byte in enumerate(text) if byte in b" \t\r\n="), len(text))
-        keyword, rest = text[:end], text[end:].lstrip(_WHITE)
+        keyword, rest = text[:end], text[end:].lstrip(WHITE)
         if rest.startswith(b"="):  # one only
-            rest = rest[1:].lstrip(_WHITE)
+            rest = rest[1:].lstrip(WHITE)
     return Line(raw, keyword.decode("latin-1").lower(), _split(rest))
 
 
@@ -173,17 +158,6 @@ def is_for_all(opener: Line) -> bool:
     return [word.lower() for word in opener.arguments] == [b"all"]
 
 
-def _openers(lines: Sequence[Line]) -> list[int]:
-    """Return for each line the index of the Host or Match line above it, itself included; -1: none."""
-    found: list[int] = []
-    opener = -1
-    for index, line in enumerate(lines):
-        if line.opens:
-            opener = index
-        found.append(opener)
-    return found
-
-
 # Settings with their places, through every Include.
 
 
@@ -232,204 +206,10 @@ def walk(
                     yield from walk(included, read, expand, here, depth + 1)
 
 
-# Putting in and taking out.
-
-
-def set_client(data: bytes, pattern: bytes, interval_s: int, count_max: int) -> bytes:
-    """Return an ssh_config with keepalive for a pattern list; b"*" is for every host.
-
-    A setting that such a block has already is changed where it stands, what it said kept above it in a
-    comment.  What is missing goes into a marked block at the end, or above the first block that would
-    win over it.  Raises Unclear.
-    """
-    lines = parse(unset(data, pattern))
-    openers = _openers(lines)
-
-    def ours(index: int) -> bool:
-        opener = openers[index]
-        if pattern == b"*":
-            return opener < 0 or is_for_all(lines[opener])
-        return (
-            opener >= 0
-            and lines[opener].keyword == "host"
-            and (lines[opener].arguments == tuple(pattern.split()))
-        )
-
-    values = dict(zip(CLIENT, (interval_s, count_max)))
-    missing = _change(lines, values, ours, pattern)
-    if not missing:
-        return _join(lines)
-    block = [b"Host " + pattern, *(b"    %s %d" % (word.encode(), values[word]) for word in missing)]
-    place = len(lines)
-    if pattern != b"*":
-        place = _rival(lines, openers, missing, example_of(pattern))
-        if place < 0:
-            place = 0
-            block.append(b"Host *")  # what follows was for every host, and stays so
-        else:
-            place = _above_comments(lines, place)
-    return _insert(lines, place, block, pattern)
-
-
-def _rival(lines: Sequence[Line], openers: Sequence[int], words: Sequence[str], name: bytes) -> int:
-    """Return the index of the first block that gives a host one of the words.
-
-    A Match block may be for the host: only ssh knows, and a Host block may always stand above it.
-    -1: they stand above every block; the number of lines: nothing does.
-    """
-    wanted = {word.lower() for word in words}
-    for line, opener in zip(lines, openers):
-        if line.keyword not in wanted:
-            continue
-        if opener < 0 or is_for_all(lines[opener]):
-            return opener
-        if lines[opener].keyword == "match" or host_matches(lines[opener].arguments, name):
-            return opener
-    return len(lines)
-
-
-def set_server(data: bytes, interval_s: int, count_max: int) -> bytes:
-    """Return an sshd_config with keepalive for every connection, above the first Match and Include.
-
-    Raises Unclear.
-    """
-    lines = parse(unset(data, SSHD))
-    first = next((at for at, line in enumerate(lines) if line.keyword in ("match", "include")), len(lines))
-    values = dict(zip(SERVER, (interval_s, count_max)))
-    missing = _change(lines, values, lambda index: index < first, SSHD)
-    if not missing:
-        return _join(lines)
-    block = [b"%s %d" % (word.encode(), values[word]) for word in missing]
-    return _insert(lines, _above_comments(lines, first), block, SSHD)
-
-
-def _change(
-    lines: list[Line], values: dict[str, int], ours: Callable[[int], bool], label: bytes
-) -> list[str]:
-    """Change the first setting of each word where it stands; return the words that stand nowhere."""
-    missing = []
-    for word, value in values.items():
-        for index, line in enumerate(lines):
-            if line.keyword == word.lower() and ours(index):
-                indent = line.body[: len(line.body) - len(line.body.lstrip(b" \t"))]
-                cr = b"\r" if line.body.endswith(b"\r") else b""
-                changed = b"%s%s %d%s%s" % (indent, word.encode(), value, cr, line.ending)
-                lines[index] = line._replace(raw=_was(label) + line.body + b"\n" + changed)
-                break
-        else:
-            missing.append(word)
-    return missing
-
-
-def _above_comments(lines: Sequence[Line], index: int) -> int:
-    """Return where the comment begins that stands directly above a line, or the block of ours it is in."""
-    for at in range(index - 1, -1, -1):
-        if lines[at].body.startswith(_END):
-            break
-        if lines[at].body.startswith(_BEGIN):
-            index = at
-            break
-    while index > 0:
-        body = lines[index - 1].body
-        if not body.lstrip(_WHITE).startswith(b"#") or body.startswith(_END):
-            break
-        index -= 1
-    return index
-
-
-def _insert(lines: Sequence[Line], index: int, block: Sequence[bytes], label: bytes) -> bytes:
-    """Put a marked block above a line, or at the end.
-
-    Where the file ended without a newline it does so afterwards too: so it is known that the newline
-    above the block belongs to the block.
-    """
-    eol = b"\r\n" if lines and lines[0].raw.endswith(b"\r\n") else b"\n"
-    text = eol.join([_begin(label), *block, _end(label)])
-    above, below = _join(lines[:index]), _join(lines[index:])
-    if above and not below and not above.endswith(b"\n"):
-        return above + b"\n" + text
-    return above + text + eol + below
-
-
-def _join(lines: Sequence[Line]) -> bytes:
-    return b"".join(line.raw for line in lines)
-
-
-_BEGIN = b"# >>> ksshctl keepalive for "
-_END = b"# <<< ksshctl keepalive for "
-# Begins the comment that keeps what the line below it said before.
-WAS = b"# ksshctl keepalive for "
-
-
-def _begin(label: bytes) -> bytes:
-    return _BEGIN + label + b" >>>"
-
-
-def _end(label: bytes) -> bytes:
-    return _END + label + b" <<<"
-
-
-def _was(label: bytes) -> bytes:
-    return WAS + label + b", was: "
-
-
-def is_marked(lines: Sequence[Line], index: int) -> bool:
-    """Tell whether a line is between marks of ours."""
-    marks = [line.body for line in lines[:index] if line.body.startswith((_BEGIN, _END))]
-    return bool(marks) and marks[-1].startswith(_BEGIN)
-
-
-def labels(data: bytes) -> list[bytes]:
-    """Return for which patterns a file holds settings of ours, in order; SSHD in an sshd_config."""
-    found: list[bytes] = []
-    for line in parse(data):
-        body = line.body.rstrip(b"\r")
-        if body.startswith(_BEGIN) and body.endswith(b" >>>"):
-            found.append(body[len(_BEGIN) : -4])
-        elif body.startswith(WAS) and b", was: " in body:
-            found.append(body[len(WAS) : body.index(b", was: ")])
-    return list(dict.fromkeys(found))
-
-
-def unset(data: bytes, label: bytes) -> bytes:
-    """Return a file without what was set for a pattern list or SSHD: the bytes from before.
-
-    Raises Unclear where somebody has written into our block.
-    """
-    lines = parse(data)
-    kept: list[bytes] = []
-    at = 0
-    while at < len(lines):
-        line = lines[at]
-        if b"\0" in line.raw:
-            raise Unclear(at + 1, "a NUL byte: this is no text file")
-        if line.body.rstrip(b"\r") == _begin(label):
-            at = _skip_block(lines, at, label)
-            if not lines[at - 1].ending and kept:
-                kept[-1] = kept[-1][:-1]  # the newline was ours as well
-        elif line.body.startswith(_was(label)):
-            if at + 1 == len(lines) or lines[at + 1].keyword not in _WORDS:
-                raise Unclear(at + 1, "what this comment belongs to is gone from the line below: remove it")
-            kept.append(line.body[len(_was(label)) :] + lines[at + 1].ending)
-            at += 2
-        else:
-            kept.append(line.raw)
-            at += 1
-    return b"".join(kept)
-
-
-def _skip_block(lines: Sequence[Line], begin: int, label: bytes) -> int:
-    """Return the index behind a marked block that holds nothing of anybody else's."""
-    for at in range(begin + 1, len(lines)):
-        line = lines[at]
-        if line.body.rstrip(b"\r") == _end(label):
-            return at + 1
-        if line.keyword not in _WORDS and line.keyword != "host":
-            raise Unclear(at + 1, "not written by ksshctl, but between its marks: move it out of there")
-    raise Unclear(begin + 1, "this mark has no end: remove it and what belongs to it")
-
-
 # Numbers.
+
+INTERVAL_S, COUNT_MAX = 60, 3  # what keepalive set takes by default
+LONGEST_S, COUNT_MOST = 86400, 1000
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
@@ -461,7 +241,7 @@ def server_notices_s(interval_s: int, count_max: int, version: tuple[int, int] |
     """Return after how many seconds without a byte sshd gives up; None: never.
 
     serverloop.c, client_alive_check(), counts as ssh does, but for a count of 0, which means never from
-    8.2 on.  In 9.2 to 9.4 each probe waits for a second interval ("now > last_client_time + …", mended
+    8.2 on.  In 9.2 to 9.4 each probe waits for a second interval ("now > last_client_time + …", fixed
     in 9.5: "caused the probes to be sent less frequently than configured").  None is the newest version.
     """
     if interval_s == 0:

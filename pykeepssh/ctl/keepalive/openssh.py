@@ -17,7 +17,8 @@ import subprocess
 
 from ...errors import KsshError, Unusable, printable
 from ...system import files
-from . import grammar as sshconfig
+from ...system.effective import parse_configuration
+from . import grammar
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 SYSTEM_CONFIG = "/etc/ssh/ssh_config"
 SERVER_CONFIG = "/etc/ssh/sshd_config"
+ANY_HOST = "keepalive-check"  # a host that no block names
 _FOLDER = "/etc/ssh"  # SSHDIR, of every package
 LIMIT_S = 15.0
 # readconf.c, match_cfg_line(): "FILE line N: not matched 'user "x"'"
@@ -32,7 +34,7 @@ _MATCHED = re.compile(r"debug3: (.*) line (\d+): (not )?matched '")
 _NEXT_PASS = "debug1: re-parsing configuration"
 
 
-def run(words: Sequence[str]) -> tuple[int, str, str]:
+def run(words: Sequence[str]) -> tuple[int, bytes, str]:
     """Run a program; return status, output and what it complained about, within LIMIT_S.
 
     It gets a session of its own: a "Match exec" command finds no terminal to ask on, and goes with it.
@@ -53,7 +55,7 @@ def run(words: Sequence[str]) -> tuple[int, str, str]:
         raise KsshError(f"{printable(words[0])} took more than {LIMIT_S:g} s") from error
     except OSError as error:
         raise KsshError(f"cannot run {printable(words[0])}: {error.strerror}") from error
-    return process.returncode, os.fsdecode(output), os.fsdecode(said)
+    return process.returncode, output, os.fsdecode(said)
 
 
 def complaint(said: str) -> str:
@@ -63,12 +65,9 @@ def complaint(said: str) -> str:
     return printable("; ".join(lines[-3:])) or "it did not say why"
 
 
-def _values(output: str) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for line in output.splitlines():
-        keyword, _, value = line.partition(" ")
-        found.setdefault(keyword.lower(), []).append(value)
-    return found
+def flag(value: str) -> str:
+    """Return "yes" or "no" for a flag in force, of which 10.6 says true or false; else the value itself."""
+    return {"true": "yes", "false": "no"}.get(value, value)
 
 
 def home() -> str:
@@ -103,6 +102,14 @@ def check_file(path: str) -> None:
         raise KsshError(f"{printable(path)}: not a regular file")
 
 
+def check_trusted(path: str) -> None:
+    """Raise KsshError if a file is none, or is not to be read by root."""
+    check_file(path)
+    why = why_not_as_root(path)
+    if why:
+        raise KsshError(why)
+
+
 def why_not_as_root(path: str) -> str:
     """Return why ssh must not read a file as root, "" if it may: it does what "Match exec" says.
 
@@ -135,24 +142,24 @@ def included(argument: bytes, user: bool) -> list[str]:
     return _expand(argument, os.path.join(home(), ".ssh") if user else _FOLDER)
 
 
-def client_groups(main: str | None) -> list[list[sshconfig.Setting]]:
+def client_groups(main: str | None) -> list[list[grammar.Setting]]:
     """Return every line that ssh reads: with -F main, or of the user's file and then of the system's."""
     if main is not None:
-        return [list(sshconfig.walk(main, read, lambda word: included(word, True)))]
+        return [list(grammar.walk(main, read, lambda word: included(word, True)))]
     return [
-        list(sshconfig.walk(user_config(), read, lambda word: included(word, True))),
-        list(sshconfig.walk(SYSTEM_CONFIG, read, lambda word: included(word, False))),
+        list(grammar.walk(user_config(), read, lambda word: included(word, True))),
+        list(grammar.walk(SYSTEM_CONFIG, read, lambda word: included(word, False))),
     ]
 
 
-def client_settings(main: str | None) -> list[sshconfig.Setting]:
+def client_settings(main: str | None) -> list[grammar.Setting]:
     """Return the same in one list."""
     return [setting for group in client_groups(main) for setting in group]
 
 
-def server_settings(main: str) -> list[sshconfig.Setting]:
+def server_settings(main: str) -> list[grammar.Setting]:
     """Return every line that sshd reads from a configuration file on."""
-    return list(sshconfig.walk(main, read, lambda word: _expand(word, _FOLDER)))
+    return list(grammar.walk(main, read, lambda word: _expand(word, _FOLDER)))
 
 
 class Client:
@@ -171,14 +178,14 @@ class Client:
         status, output, said = run(words)
         if status != 0:
             raise KsshError(complaint(said))
-        self.values = _values(output)
+        self.values = parse_configuration(output)
         self._passes = [_results(part) for part in said.split(_NEXT_PASS)]
 
     def value(self, word: str) -> str:
         """Return the value in force of a keyword, "" if ssh does not know it."""
         return self.values.get(word.lower(), [""])[0]
 
-    def source(self, word: str) -> sshconfig.Setting | None:
+    def source(self, word: str) -> grammar.Setting | None:
         """Return the line that gives a keyword its value; None: no file, it is the default."""
         settings = client_settings(self._config)
         for results in self._passes:
@@ -189,11 +196,11 @@ class Client:
                     return setting
         return None
 
-    def _applies(self, opener: sshconfig.Opener, results: dict[tuple[str, int], bool]) -> bool:
-        if sshconfig.is_for_all(opener.line):
+    def _applies(self, opener: grammar.Opener, results: dict[tuple[str, int], bool]) -> bool:
+        if grammar.is_for_all(opener.line):
             return True
         if opener.line.keyword == "host":
-            return sshconfig.host_matches(opener.line.arguments, os.fsencode(self._host))
+            return grammar.host_matches(opener.line.arguments, os.fsencode(self._host))
         return results.get((opener.file, opener.number), False)
 
 
@@ -244,12 +251,35 @@ def sshd_values(program: str, config: str, connection: str | None = None) -> dic
     status, output, said = run([program, "-T", "-f", config, *extra])
     if status != 0:
         raise KsshError(complaint(said))
-    return _values(output)
+    return parse_configuration(output)
 
 
 def sshd_version(program: str) -> tuple[int, int] | None:
     """Return the version of sshd, such as (9, 2); None if it does not tell."""
     # Before 9.2 there is no -V: the complaint about it has the version as well.
     _, output, said = run([program, "-V"])
-    told = re.search(r"OpenSSH_(\d+)\.(\d+)", said + output)
+    told = re.search(r"OpenSSH_(\d+)\.(\d+)", said + os.fsdecode(output))
     return (int(told[1]), int(told[2])) if told else None
+
+
+def explained(why: str) -> str:
+    """Return what sshd says, and what it does not say to an ordinary user."""
+    return f"{why} (only root can read its keys)" if "hostkeys" in why and os.geteuid() != 0 else why
+
+
+def server_source(settings: list[grammar.Setting], word: str, value: str) -> grammar.Setting | None:
+    """Return the line that gives sshd a value: the first for all, or in a Match block if that differs."""
+    lines = [setting for setting in settings if setting.line.keyword == word.lower()]
+    for setting in lines:
+        if not setting.scope:
+            if _number_in(setting) == value:
+                return setting
+            break
+    return next((setting for setting in lines if setting.scope and _number_in(setting) == value), None)
+
+
+def _number_in(setting: grammar.Setting) -> str:
+    if not setting.line.arguments:
+        return ""
+    text = os.fsdecode(setting.line.arguments[0])
+    return str(grammar.seconds(text)) if setting.line.keyword.endswith("interval") else text
