@@ -12,7 +12,7 @@ complete -c ksshctl -n __fish_use_subcommand -a wait -d 'Wait until a link is up
 complete -c ksshctl -n __fish_use_subcommand -a history -d 'Show outages and availability'
 complete -c ksshctl -n __fish_use_subcommand -a log -d 'Print what kssh said of a link'
 complete -c ksshctl -n __fish_use_subcommand -a keepalive -d 'Set keepalive up for plain ssh'
-complete -c ksshctl -n __fish_use_subcommand -a doctor -d 'Find mistakes in the configuration'
+complete -c ksshctl -n __fish_use_subcommand -a doctor -d 'Find and fix mistakes in the configuration'
 complete -c ksshctl -n __fish_use_subcommand -a probe -d 'Measure when an idle connection is cut'
 
 set -l running stop restart retry wait
@@ -50,6 +50,10 @@ complete -c ksshctl -n '__fish_seen_subcommand_from doctor' -rF -l config -d 'A 
 complete -c ksshctl -n '__fish_seen_subcommand_from doctor' -rF -l sshd-config -d 'A file of sshd'
 complete -c ksshctl -n '__fish_seen_subcommand_from doctor' -rF -l sshd -d 'Another sshd'
 complete -c ksshctl -n '__fish_seen_subcommand_from doctor' -l json -d 'As JSON'
+complete -c ksshctl -n '__fish_seen_subcommand_from doctor' -l fix -d 'Fix what is found, ask before each'
+complete -c ksshctl -n '__fish_seen_subcommand_from doctor' -l yes -d 'Fix all without asking'
+complete -c ksshctl -n '__fish_seen_subcommand_from doctor' -l dry-run -d 'Show the difference, write nothing'
+complete -c ksshctl -n '__fish_seen_subcommand_from doctor' -x -l confirm-within -d 'Take it back unless confirmed'
 complete -c ksshctl -n '__fish_seen_subcommand_from probe' -x -l max -d 'The longest idle time to try'
 complete -c ksshctl -n '__fish_seen_subcommand_from probe' -x -l step -d 'How narrow the result is to be'
 complete -c ksshctl -n '__fish_seen_subcommand_from probe' -x -l patience -d 'How long an answer may take'

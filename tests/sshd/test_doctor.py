@@ -1,18 +1,20 @@
-"""ksshctl doctor: finds each known mistake, says where it is, and what it says mends it."""
+"""ksshctl doctor: finds each known mistake, says where it is, and fixes it."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
+import signal
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
-from harness import PROGRAMS, Sshd, need, need_root, program
+from harness import MARK, PROGRAMS, Sshd, Terminal, absent, marked, need, need_root, program, wait_for
+from pykeepssh.system.files import why_doubtful
 
 
 class Mistake(NamedTuple):
@@ -50,7 +52,7 @@ SERVER = {
 
 
 class Kept(NamedTuple):
-    """A file with mistakes, and interval and count in force for a host when all are mended."""
+    """A file with mistakes, and interval and count in force for a host when all are fixed."""
 
     data: str
     interval: str
@@ -70,7 +72,7 @@ KEPT = {
         "Host a\n  ServerAliveInterval 300\n  ServerAliveCountMax 7\n" + GOOD, "60", "7", "a"
     ),
     "too long for one, quoted": Kept('Host "a#b"\n  ServerAliveInterval 300\n' + GOOD, "60", "3", "a#b"),
-    "more than set takes": Kept("Host *\n  ServerAliveCountMax 5000\n", "60", "3"),
+    "more than set takes": Kept("Host *\n  ServerAliveCountMax 5000\n", "60", "5000"),
     "TCPKeepAlive only": Kept("Host *\n  TCPKeepAlive yes\n  ServerAliveCountMax 5\n", "60", "5"),
     "too early": Kept(
         "Host *\n  ServerAliveInterval 30\n  ServerAliveCountMax 5\nHost a\n  ServerAliveInterval 15\n",
@@ -123,79 +125,87 @@ def findings(*words: object) -> list[dict[str, Any]]:
     return found
 
 
-def mend(command: str, **env: str) -> None:
-    """Do what a finding says, as a person would who pastes it into a shell."""
-    path = os.pathsep.join([str(PROGRAMS), str(Path(need("sshd")).parent), os.environ["PATH"]])
-    done = subprocess.run(
-        ["sh", "-c", command],
-        env={**os.environ, "PATH": path, **env},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, (command, done.stdout, done.stderr)
+def fix(*words: object) -> subprocess.CompletedProcess[str]:
+    """Have it fix what it finds, without asking."""
+    return doctor(*words, "--fix", "--yes")
+
+
+def fix_all(option: str, config: Path) -> None:
+    """Fix what is found, until nothing is wrong."""
+    done = fix(option, config)
+    assert (done.returncode, done.stderr) == (0, ""), done
+    assert done.stdout.endswith("nothing is wrong\n")
+    assert doctor(option, config).stdout == "nothing is wrong\n"
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """Return every file below a directory with its bytes."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def is_fixed(option: str, config: Path, mistake: Mistake) -> None:
+    """Look at a mistake from its finding to its end."""
+    config.chmod(0o640)
+    if os.geteuid() == 0:
+        os.chown(config, 0, 12)
+    before, status = config.read_bytes(), config.stat()
+    files = tree(config.parent)
+    (finding,) = [one for one in findings(option, config) if one["code"] == mistake.code]
+    assert (finding["file"], finding["line"]) == (str(config), mistake.line)
+    assert finding["why"]
+    assert not finding["by_hand"]
+
+    done = doctor(option, config, "--fix", "--dry-run")
+    assert (done.returncode, done.stderr) == (1, "")
+    assert f"\n--- {config}\n+++ {config} (new)\n@@ " in done.stdout
+    assert finding["fix"] in done.stdout
+    assert tree(config.parent) == files
+
+    done = fix(option, config)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"\n{config}: written\n" in done.stdout
+    assert findings(option, config) == []
+    after = config.stat()
+    assert (after.st_mode, after.st_uid, after.st_gid) == (status.st_mode, status.st_uid, status.st_gid)
+    backup = Path(done.stdout.partition("backup: ")[2].partition("\n")[0])
+    assert backup.read_bytes() == before
+    # What was said is there still, if only in a comment, and in its order.
+    lines = iter(config.read_text().splitlines())
+    for line in before.decode().splitlines():
+        assert any(one == line or one == f"# ksshctl doctor, was: {line}" for one in lines), line
 
 
 @pytest.mark.parametrize("name", CLIENT)
-def test_a_mistake_in_ssh_config_is_found_and_what_it_says_mends_it(name: str, tmp_path: Path) -> None:
-    mistake = CLIENT[name]
-    config = tmp_path / "my config"  # a path that a shell takes apart
-    config.write_text(mistake.data)
-    (finding,) = [one for one in findings("--config", config) if one["code"] == mistake.code]
-    assert (finding["file"], finding["line"]) == (str(config), mistake.line)
-    assert finding["why"]
-    mend(finding["mend"])
-    assert mistake.code not in [one["code"] for one in findings("--config", config)]
-
-
-@pytest.fixture
-def server_file(tmp_path: Path, shared_sshd: Sshd) -> Iterator[Path]:
-    """A file that sshd could start with, but for what a test writes into it first."""
-    path = tmp_path / "sshd_config"
-    yield path
-    assert path.exists()
+def test_a_mistake_in_ssh_config_is_found_and_fixed(name: str, tmp_path: Path) -> None:
+    config = tmp_path / "my config"  # a path that would have to be quoted
+    config.write_text(CLIENT[name].data)
+    is_fixed("--config", config, CLIENT[name])
 
 
 @pytest.mark.parametrize("name", SERVER)
-def test_a_mistake_in_sshd_config_is_found_and_what_it_says_mends_it(
-    name: str, server_file: Path, shared_sshd: Sshd
-) -> None:
-    mistake = SERVER[name]
-    server_file.write_text(f"{mistake.data}HostKey {shared_sshd.directory}/host_key\n")
-    (finding,) = [one for one in findings("--sshd-config", server_file) if one["code"] == mistake.code]
-    assert (finding["file"], finding["line"]) == (str(server_file), mistake.line)
-    mend(finding["mend"])
-    assert mistake.code not in [one["code"] for one in findings("--sshd-config", server_file)]
+def test_a_mistake_in_sshd_config_is_found_and_fixed(name: str, tmp_path: Path, shared_sshd: Sshd) -> None:
+    config = tmp_path / "sshd_config"
+    config.write_text(f"{SERVER[name].data}HostKey {shared_sshd.directory}/host_key\n")
+    is_fixed("--sshd-config", config, SERVER[name])
 
 
-def test_when_all_is_mended_nothing_is_wrong(tmp_path: Path, shared_sshd: Sshd) -> None:
+def test_all_is_fixed_at_once_in_both_files(tmp_path: Path, shared_sshd: Sshd) -> None:
     config, server = tmp_path / "config", tmp_path / "sshd_config"
     config.write_text("Host tun*\n  RemoteForward 2222 localhost:22\nHost *\n  ServerAliveInterval 0\n")
-    server.write_text(f"HostKey {shared_sshd.directory}/host_key\nTCPKeepAlive yes\n")
+    server.write_text(f"HostKey {shared_sshd.directory}/host_key\nTCPKeepAlive yes\nServerAliveInterval 9\n")
     words = ("--config", config, "--sshd-config", server)
     assert len({one["file"] for one in findings(*words)}) == 2
-    for _ in range(9):
-        if not (left := findings(*words)):
-            break
-        mend(left[0]["mend"])
-    done = doctor(*words)
-    assert (done.returncode, done.stdout) == (0, "nothing is wrong\n")
-
-
-def mend_all(option: str, config: Path) -> None:
-    """Mend what is found first, ask again, until nothing is wrong."""
-    for _ in range(9):
-        if not (left := findings(option, config)):
-            break
-        mend(left[0]["mend"])
-    done = doctor(option, config)
-    assert (done.returncode, done.stdout) == (0, "nothing is wrong\n")
+    done = fix(*words)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count("backup: ") == 2
+    assert doctor(*words).stdout == "nothing is wrong\n"
+    assert fix(*words).stdout == "nothing is wrong\n"
 
 
 def in_force(words: Sequence[object], keyword: str) -> str:
     """Return a value that "ssh -G" or "sshd -T" tells."""
     said = subprocess.run(list(map(str, words)), capture_output=True, text=True, check=True).stdout
-    return next(line.split()[1] for line in said.splitlines() if line.startswith(f"{keyword} "))
+    return next(line.split()[1] for line in said.splitlines() if line.lower().startswith(f"{keyword} "))
 
 
 def included(folder: Path, data: str) -> str:
@@ -208,11 +218,11 @@ def included(folder: Path, data: str) -> str:
 
 @pytest.mark.parametrize("where", ["in the file", "in an Include"])
 @pytest.mark.parametrize("name", KEPT)
-def test_what_mends_one_value_keeps_the_other(name: str, where: str, tmp_path: Path) -> None:
+def test_what_fixes_one_value_keeps_the_other(name: str, where: str, tmp_path: Path) -> None:
     kept = KEPT[name]
     config = tmp_path / "config"
     config.write_text(kept.data if where == "in the file" else included(tmp_path, kept.data))
-    mend_all("--config", config)
+    fix_all("--config", config)
     words = ("ssh", "-G", "-F", config, kept.host)
     assert in_force(words, "serveraliveinterval") == kept.interval
     assert in_force(words, "serveralivecountmax") == kept.count
@@ -220,85 +230,285 @@ def test_what_mends_one_value_keeps_the_other(name: str, where: str, tmp_path: P
 
 @pytest.mark.parametrize("where", ["in the file", "in an Include"])
 @pytest.mark.parametrize("name", SERVER_KEPT)
-def test_what_mends_one_value_of_the_server_keeps_the_other(
+def test_what_fixes_one_value_of_the_server_keeps_the_other(
     name: str, where: str, tmp_path: Path, shared_sshd: Sshd
 ) -> None:
     kept = SERVER_KEPT[name]
     config = tmp_path / "sshd_config"
     data = kept.data if where == "in the file" else included(tmp_path, kept.data)
     config.write_text(f"HostKey {shared_sshd.directory}/host_key\n{data}")
-    mend_all("--sshd-config", config)
+    fix_all("--sshd-config", config)
     for one in ((), ("-C", "user=x,host=h,addr=192.0.2.1")):
         words = (need("sshd"), "-T", "-f", config, *one)
         assert in_force(words, "clientaliveinterval") == kept.interval
         assert in_force(words, "clientalivecountmax") == kept.count
 
 
+def keepalive(*words: object) -> None:
+    """Run ksshctl keepalive."""
+    subprocess.run([program("ksshctl"), "keepalive", *map(str, words)], capture_output=True, check=True)
+
+
 @pytest.mark.parametrize("data", ["Host *\n  ServerAliveInterval 300\n", "Host z\n"])
-def test_what_set_wrote_can_be_taken_out_after_a_mend(data: str, tmp_path: Path) -> None:
+def test_what_set_wrote_can_be_taken_out_after_a_fix(data: str, tmp_path: Path) -> None:
     config = tmp_path / "config"
     config.write_text(data)
-    mend(f"ksshctl keepalive set --user --config {config}")
+    keepalive("set", "--user", "--config", config)
     config.write_text(config.read_text() + "Host a\n  ServerAliveInterval 15\n")
     assert [one["code"] for one in findings("--config", config)] == ["host-star-too-early"]
-    mend_all("--config", config)
-    mend(f"ksshctl keepalive unset --user --config {config}")
-    assert "ksshctl" not in config.read_text()
+    fix_all("--config", config)
+    assert in_force(("ssh", "-G", "-F", config, "a"), "serveraliveinterval") == "15"
+    keepalive("unset", "--user", "--config", config)
+    assert "ksshctl keepalive" not in config.read_text()
 
 
-def test_a_line_that_has_moved_is_left_alone(tmp_path: Path) -> None:
+def test_a_value_that_set_wrote_is_corrected_where_it_stands(tmp_path: Path) -> None:
     config = tmp_path / "config"
-    config.write_text("Host t\n  RemoteForward 2222 localhost:22\n  Foo bar\n" + GOOD)
-    (refused,) = findings("--config", config)
-    config.write_text(config.read_text().replace("  Foo bar\n", ""))
-    (tunnel,) = findings("--config", config)
-    moved = "# one line more\n" + config.read_text()
-    config.write_text(moved)
-    for finding in (refused, tunnel):
-        mend(finding["mend"])
-        assert config.read_text() == moved
+    before = "Host *\n  ServerAliveInterval 15\n"
+    config.write_text(before)
+    keepalive("set", "--user", "--config", config, "--interval", "300")
+    assert [one["code"] for one in findings("--config", config)] == ["interval-too-long"]
+    fix_all("--config", config)
+    assert "doctor" not in config.read_text()
+    keepalive("unset", "--user", "--config", config)
+    assert config.read_text() == before
+
+
+# -- who is asked ------------------------------------------------------------------------------------
+
+ASKS = b"fix it? y: yes, n: no, q: no more questions: "
+THREE = "Host b\n  ServerAliveInterval 300\nHost *\n  ServerAliveInterval 300\n  ServerAliveCountMax 0\n"
+
+
+@pytest.mark.parametrize(
+    ("answers", "left"),
+    [
+        ("yyy", []),
+        ("nyn", ["interval-too-long", "count-max-0"]),
+        ("xyeyn", ["count-max-0"]),
+        ("yq", ["interval-too-long", "count-max-0"]),
+        ("q", ["interval-too-long", "interval-too-long", "count-max-0"]),
+    ],
+)
+def test_on_a_terminal_it_asks_before_each(answers: str, left: list[str], tmp_path: Path) -> None:
+    config = tmp_path / "config"
+    config.write_text(THREE)
+    words = {"x": b"perhaps\r", "e": b"\r"}  # neither yes nor no: it asks again
+    with Terminal([program("ksshctl"), "doctor", "--config", config, "--fix"]) as terminal:
+        for answer in answers:
+            terminal.expect(ASKS)
+            terminal.send(words.get(answer, f"{answer}\r".encode()))
+        assert terminal.wait() == (1 if left else 0)
+        said = bytes(terminal.output)
+    assert [one["code"] for one in findings("--config", config)] == left
+    assert (b"%d not fixed" % len(left) if left else b"nothing is wrong") in said
+    if len(left) == 3:
+        assert config.read_text() == THREE
+    if answers.startswith("n"):  # what it asked of first is the line for every host
+        assert in_force(("ssh", "-G", "-F", config, "b"), "serveraliveinterval") == "60"
+        assert in_force(("ssh", "-G", "-F", config, "a"), "serveraliveinterval") == "300"
+
+
+def test_ctrl_c_at_a_question_leaves_all_as_it_was(tmp_path: Path) -> None:
+    config = tmp_path / "config"
+    config.write_text(THREE)
+    with Terminal([program("ksshctl"), "doctor", "--config", config, "--fix"]) as terminal:
+        terminal.expect(ASKS)
+        terminal.send(b"y\r")
+        terminal.expect(ASKS)
+        terminal.send(b"\x03")
+        assert terminal.wait() == -signal.SIGINT
+    assert config.read_text() == THREE
+
+
+def test_what_is_changed_while_it_asks_is_left_alone(tmp_path: Path) -> None:
+    config = tmp_path / "config"
+    config.write_text("Host *\n  ServerAliveInterval 300\n")
+    with Terminal([program("ksshctl"), "doctor", "--config", config, "--fix"]) as terminal:
+        terminal.expect(ASKS)
+        config.write_text("# one line more\nHost *\n  ServerAliveInterval 300\n")
+        terminal.send(b"y\r")
+        terminal.expect(b"changed by somebody else meanwhile; nothing was written")
+        assert terminal.wait() == 1
+    assert config.read_text() == "# one line more\nHost *\n  ServerAliveInterval 300\n"
+
+
+def test_without_a_terminal_it_says_what_to_do_and_changes_nothing(tmp_path: Path) -> None:
+    config = tmp_path / "config"
+    config.write_text(THREE)
+    files = tree(tmp_path)
+    done = subprocess.run(
+        [program("ksshctl"), "doctor", "--config", config, "--fix"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stdout == doctor("--config", config).stdout
+    assert done.stderr == (
+        "ksshctl: nothing was changed: there is no terminal to ask on; --yes fixes all, --dry-run shows how\n"
+    )
+    assert tree(tmp_path) == files
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["--yes", "--dry-run", "--confirm-within 9", "--fix --json", "--fix --confirm-within 9 --config FILE"],
+)
+def test_options_that_mean_nothing_together_are_usage(words: str, tmp_path: Path) -> None:
+    (tmp_path / "FILE").write_text(GOOD)
+    done = doctor(*words.replace("FILE", str(tmp_path / "FILE")).split())
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+
+
+# -- what it must not do -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("option", ["--config", "--sshd-config"])
-def test_no_word_of_a_file_names_another_file_to_be_mended(option: str, tmp_path: Path) -> None:
+def test_no_word_of_a_file_names_another_file_to_be_fixed(option: str, tmp_path: Path) -> None:
     """What ssh complains about holds words of the file, which could be a complaint about another one."""
     config, other = tmp_path / "config", tmp_path / "passwd"
     other.write_text("root:x:0:0\n")
     config.write_text(f'AddressFamily "x; {other} line 1: Bad configuration option: y"\n')
+    files = tree(tmp_path)
     found = findings(option, config)
     assert found
     assert {one["file"] for one in found} == {str(config)}
-    assert not any(str(other) in one["mend"] for one in found)
+    assert all(one["by_hand"] for one in found)
+    assert fix(option, config).returncode == 1
+    assert tree(tmp_path) == files
 
 
 @pytest.mark.parametrize(
     ("option", "good", "bad"),
     [("--config", "ServerAliveInterval 60", "abc"), ("--sshd-config", "ClientAliveInterval 60", "Match x")],
 )
-def test_a_refused_value_is_for_a_person_to_mend(
+def test_a_refused_value_is_for_a_person_to_correct(
     option: str, good: str, bad: str, tmp_path: Path, shared_sshd: Sshd
 ) -> None:
-    config, editor = tmp_path / "my config", tmp_path / "editor"
+    config = tmp_path / "my config"
     key = f"HostKey {shared_sshd.directory}/host_key\n" if option == "--sshd-config" else "# none\n"
     config.write_text(key + good.replace("60", bad) + "\n")
     (finding,) = findings(option, config)
-    assert (finding["code"], finding["line"]) == ("refused", 2)
-    editor.write_text(f'#!/bin/sh\nsed -i "${{1#+}}s/{bad}/60/" "$2"\n')
-    editor.chmod(0o755)
-    mend(finding["mend"], EDITOR=str(editor))
-    assert config.read_text() == key + good + "\n"
-    assert findings(option, config) == []
+    assert (finding["code"], finding["line"], finding["by_hand"]) == ("refused", 2, True)
+    assert finding["fix"] == "correct line 2, then ask again"
+    done = fix(option, config)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "    by hand: correct line 2, then ask again\n1 not fixed\n" in done.stdout
 
 
-def test_with_two_findings_it_says_that_lines_move(tmp_path: Path) -> None:
+def test_a_file_that_would_still_be_refused_stays_as_it_was(tmp_path: Path) -> None:
     config = tmp_path / "config"
-    config.write_text("Host *\n  ServerAliveInterval 300\n  ServerAliveCountMax 0\n")
-    assert doctor("--config", config).stdout.splitlines()[-1] == (
-        "mend one, then ask again: line numbers move"
+    config.write_text("Foo bar\nServerAliveInterval abc\n")
+    files = tree(tmp_path)
+    done = fix("--config", config)
+    assert done.returncode == 1
+    assert f"{config} is refused already as it is now" in done.stderr
+    assert "nothing was written" in done.stderr
+    assert "by hand: correct line 2" in done.stdout
+    assert tree(tmp_path) == files
+
+
+def test_of_two_files_both_are_changed_or_none(tmp_path: Path) -> None:
+    """That ssh refuses the result is seen once both are written."""
+    config, more = tmp_path / "config", tmp_path / "more"
+    more.write_text("Host *\n  ServerAliveInterval 60\n")
+    config.write_text(f"Include {more}\nHost a\n  ServerAliveInterval 15\n")
+    files = tree(tmp_path)
+    ssh = tmp_path / "bin" / "ssh"
+    ssh.parent.mkdir()
+    ssh.write_text(
+        f'#!/bin/sh\ncase "$*" in *"-F {config} "*) if grep -q ksshctl {more} {config}; then '
+        f'echo no >&2; exit 1; fi;; esac\nexec {need("ssh")} "$@"\n'
     )
+    ssh.chmod(0o755)
+    done = subprocess.run(
+        [program("ksshctl"), "doctor", "--config", config, "--fix", "--yes"],
+        env={**os.environ, "KSSH_SSH": str(ssh)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr == "ksshctl: ssh: no; the old files are back\n"
+    assert {name: data for name, data in tree(tmp_path).items() if name in files} == files
+    fix_all("--config", config)
+    assert in_force(("ssh", "-G", "-F", config, "a"), "serveraliveinterval") == "15"
+    assert in_force(("ssh", "-G", "-F", config, "b"), "serveraliveinterval") == "60"
 
 
-def test_a_finding_is_told_to_a_person_with_place_reason_and_command(tmp_path: Path) -> None:
+# -- a running sshd ----------------------------------------------------------------------------------
+
+
+def test_a_running_sshd_reads_what_was_fixed_and_its_sessions_stay(sshd: Sshd) -> None:
+    """Its file would have locked everybody out at the next restart."""
+    config = sshd.directory / "sshd_config"
+    config.write_text(f"ServerAliveInterval 60\nServerAliveCountMax 3\n{config.read_text()}")
+    with subprocess.Popen(["ssh", "-F", sshd.config, "t", "read x; echo $x"], stdin=-1, stdout=-1) as session:
+        wait_for(lambda: "Starting session" in sshd.log)
+        done = fix("--sshd-config", config)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert f"reloaded: HUP to pid {sshd.pid}\nit greets on 127.0.0.1 port {sshd.port}\n" in done.stdout
+        out, _ = session.communicate(b"still here\n")
+    assert out == b"still here\n"
+    assert sshd.log.count("Server listening") == 2
+    assert in_force((need("sshd"), "-T", "-f", config), "clientaliveinterval") == "60"
+
+
+def test_a_fix_that_is_not_confirmed_is_undone(sshd: Sshd) -> None:
+    config = sshd.directory / "sshd_config"
+    config.write_text(f"ClientAliveInterval 0\n{config.read_text()}")
+    before = config.read_bytes()
+    done = fix("--sshd-config", config, "--confirm-within", "2")
+    assert done.returncode == 0
+    assert "undone in 2 s unless confirmed" in done.stdout
+    assert config.read_bytes() != before
+    wait_for(lambda: config.read_bytes() == before, what="the fix to be undone")
+    wait_for(lambda: not marked(os.environ[MARK]))
+
+
+def test_what_sshd_refuses_never_comes_back(sshd: Sshd) -> None:
+    """It could not be started again with it."""
+    config = sshd.directory / "sshd_config"
+    config.write_text(f"ServerAliveInterval 60\n{config.read_text()}")
+    before = config.read_bytes()
+    done = fix("--sshd-config", config, "--confirm-within", "600")
+    assert done.returncode == 1
+    assert "fix it without --confirm-within; nothing was written" in done.stderr
+    assert config.read_bytes() == before
+    assert sshd.log.count("Server listening") == 1
+
+
+class Dying(Sshd):
+    """An sshd that ends at its reload once its file was fixed."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        wrapper = directory / "sshd"
+        wrapper.write_text(
+            "#!/bin/bash\n"
+            f"grep -q 'ksshctl doctor' {directory}/sshd_config && exit 1\n"
+            f'exec -a "$0" {self._program} "$@"\n'
+        )
+        wrapper.chmod(0o755)
+        self._program = str(wrapper)
+
+
+def test_a_fixed_file_stays_where_the_old_one_was_refused(tmp_path: Path) -> None:
+    with Dying(tmp_path / "sshd") as sshd:
+        config = sshd.directory / "sshd_config"
+        config.write_text(f"ServerAliveInterval 60\n{config.read_text()}")
+        done = fix("--sshd-config", config)
+        assert done.returncode == 1
+        assert "after the reload; the new file stays, for sshd refuses the old one" in done.stderr
+        assert subprocess.run([need("sshd"), "-t", "-f", config], check=False).returncode == 0
+
+
+# -- what is examined --------------------------------------------------------------------------------
+
+
+def test_a_finding_is_told_to_a_person_with_place_reason_and_fix(tmp_path: Path) -> None:
     config = tmp_path / "config"
     config.write_text("Host *\n  ServerAliveInterval 300\n")
     done = doctor("--config", config)
@@ -306,8 +516,25 @@ def test_a_finding_is_told_to_a_person_with_place_reason_and_command(tmp_path: P
     assert done.stdout.splitlines() == [
         f"{config} line 2: ServerAliveInterval 300 is too long",
         "    why: some firewalls forget an idle connection after 240 s",
-        f"    mend: ksshctl keepalive set --user --config {config} --interval 60",
+        '    fix: line 2 becomes "ServerAliveInterval 60"',
+        '"ksshctl doctor --fix" does that, and asks before each',
     ]
+
+
+def test_what_newer_versions_print_is_understood(tmp_path: Path, shared_sshd: Sshd) -> None:
+    """From 10.5 on sshd prints keywords in CamelCase, from 10.6 on TCPKeepAlive as true or false."""
+    config, sshd = tmp_path / "sshd_config", tmp_path / "sshd"
+    config.write_text(f"HostKey {shared_sshd.directory}/host_key\nTCPKeepAlive yes\n")
+    sshd.write_text(
+        f"#!/bin/sh\n{need('sshd')} \"$@\" | sed -e 's/^clientaliveinterval/ClientAliveInterval/' "
+        "-e 's/^tcpkeepalive yes/TCPKeepAlive true/' -e 's/^clientalivecountmax/ClientAliveCountMax/'\n"
+    )
+    sshd.chmod(0o755)
+    codes = {one["code"] for one in findings("--sshd-config", config, "--sshd", sshd)}
+    assert codes == {"server-without-keepalive", "tcp-keep-alive-only"}
+    words = ["keepalive", "show", "--server", "--config", config, "--sshd", sshd]
+    shown = subprocess.run([program("ksshctl"), *words], capture_output=True, text=True, check=True).stdout
+    assert ["TCPKeepAlive", "yes", str(config), "line", "2"] in [line.split() for line in shown.splitlines()]
 
 
 def test_a_host_is_examined_as_ssh_sees_it(tmp_path: Path) -> None:
@@ -319,8 +546,11 @@ def test_a_host_is_examined_as_ssh_sees_it(tmp_path: Path) -> None:
     codes = {one["code"]: one for one in findings("tunnel", "--config", config)}
     assert set(codes) == {"no-interval", "tunnel-without-exit"}
     assert codes["tunnel-without-exit"]["line"] == 2
-    mend(codes["no-interval"]["mend"])
-    assert [one["code"] for one in findings("tunnel", "--config", config)] == ["tunnel-without-exit"]
+    assert fix("tunnel", "--config", config).returncode == 0
+    assert findings("tunnel", "--config", config) == []
+    words = ("ssh", "-G", "-F", config)
+    assert in_force((*words, "tunnel"), "serveraliveinterval") == "60"
+    assert in_force((*words, "other"), "serveraliveinterval") == "0"
 
 
 def test_a_measured_path_is_the_better_judge(tmp_path: Path) -> None:
@@ -335,30 +565,51 @@ def test_a_measured_path_is_the_better_judge(tmp_path: Path) -> None:
     (finding,) = findings("near", "--config", config)
     assert finding["code"] == "interval-too-long"
     assert "recommends 45 s" in finding["why"]
-    mend(finding["mend"])
+    assert fix("near", "--config", config).returncode == 0
     assert findings("near", "--config", config) == []
     config.write_text("Host near\n  HostName 192.0.2.1\n  ServerAliveInterval 0\n")
     (finding,) = findings("near", "--config", config)
     assert finding["code"] == "no-interval"
-    mend(finding["mend"])
+    assert fix("near", "--config", config).returncode == 0
     assert in_force(("ssh", "-G", "-F", config, "near"), "serveraliveinterval") == "45"
     assert findings("near", "--config", config) == []
 
 
+def good(option: str, sshd: Sshd) -> str:
+    """Return a file in which nothing is wrong."""
+    return GOOD if option == "--config" else f"HostKey {sshd.directory}/host_key\nClientAliveInterval 60\n"
+
+
 @pytest.mark.parametrize("option", ["--config", "--sshd-config"])
-def test_a_file_that_others_may_write_to(option: str, tmp_path: Path, shared_sshd: Sshd) -> None:
+def test_a_file_that_our_group_may_write_to(option: str, tmp_path: Path, shared_sshd: Sshd) -> None:
+    """As a umask of 002 makes them."""
     config = tmp_path / "config"
-    config.write_text(
-        GOOD
-        if option == "--config"
-        else f"HostKey {shared_sshd.directory}/host_key\nClientAliveInterval 60\n"
-    )
+    config.write_text(good(option, shared_sshd))
     config.chmod(0o664)
+    if why_doubtful(str(config)):
+        absent("a group with only us in it")
     (finding,) = findings(option, config)
-    assert finding["code"] == "mode"
+    assert (finding["code"], finding["fix"]) == ("mode", "the mode becomes 0644")
     assert "0664" in finding["what"]
-    mend(finding["mend"])
-    assert findings(option, config) == []
+    assert "not fixed: this is a dry run" in doctor(option, config, "--fix", "--dry-run").stdout
+    assert config.stat().st_mode & 0o777 == 0o664
+    fix_all(option, config)
+    assert config.stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.parametrize("option", ["--config", "--sshd-config"])
+def test_what_others_may_have_written_is_for_a_person_to_look_through(
+    option: str, tmp_path: Path, shared_sshd: Sshd
+) -> None:
+    """Once its mode is good, root does what it says."""
+    config = tmp_path / "my config"
+    config.write_text(good(option, shared_sshd))
+    config.chmod(0o666)
+    (finding,) = findings(option, config)
+    assert (finding["code"], finding["by_hand"]) == ("mode", True)
+    assert finding["fix"] == f"look through it first, then: chmod go-w '{config}'"
+    assert fix(option, config).returncode == 1
+    assert config.stat().st_mode & 0o777 == 0o666
 
 
 def test_a_file_of_somebody_else(tmp_path: Path) -> None:
@@ -367,9 +618,10 @@ def test_a_file_of_somebody_else(tmp_path: Path) -> None:
     config.write_text(GOOD)
     shutil.chown(config, 65534)
     (finding,) = findings("--config", config)
-    assert finding["code"] == "owner"
-    mend(finding["mend"])
-    assert findings("--config", config) == []
+    assert (finding["code"], finding["by_hand"]) == ("owner", True)
+    assert finding["fix"] == f"look through it first, then: chown 0 {config}"
+    assert fix("--config", config).returncode == 1
+    assert config.stat().st_uid == 65534
 
 
 def test_included_files_are_named_themselves(tmp_path: Path) -> None:

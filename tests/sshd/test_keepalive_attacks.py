@@ -287,6 +287,30 @@ def test_root_does_not_do_what_another_users_file_says(open_to_all: Path) -> Non
     assert not ran.exists()
 
 
+@pytest.mark.parametrize("how", ["of another user", "that others may write to"])
+def test_what_ssh_would_refuse_is_not_done_as_a_copy_of_ours(
+    how: str, tmp_path: Path, open_to_all: Path
+) -> None:
+    """ssh looks at the owner and the mode of what a file includes; a copy has ours."""
+    need_root()
+    theirs, ran, config = open_to_all / "config", open_to_all / "ran", tmp_path / "config"
+    theirs.write_text(f"Match exec 'id -u >{ran}'\n  ServerAliveInterval 300\n")
+    if how == "of another user":
+        os.chown(theirs, NOBODY, NOBODY)
+    else:
+        theirs.chmod(0o666)
+    config.write_text(f"ClientAliveInterval 60\nInclude {theirs}\n")
+    before = config.read_bytes()
+    done = ksshctl("doctor", "--config", config, "--fix", "--yes")
+    assert done.returncode == 1
+    assert "nothing was written" in done.stderr
+    config.write_bytes(before.replace(b"ClientAliveInterval 60\n", b""))
+    assert keepalive("set", "--user", "--config", config).returncode == 1
+    assert not ran.exists()
+    assert theirs.read_text().endswith("300\n")
+    assert {path.name for path in open_to_all.iterdir()} == {"config"}
+
+
 def test_root_writes_into_no_directory_of_another_user(tmp_path: Path) -> None:
     need_root()
     drop_ins = tmp_path / "sshd_config.d"
@@ -323,7 +347,7 @@ def test_a_link_that_is_put_in_the_files_place_is_not_followed(tmp_path: Path) -
     config.write_text("Host a\n")
     swap = tmp_path / "ssh"  # as if somebody had done it while ssh looked at the candidate
     swap.write_text(
-        f'#!/bin/sh\ncase "$*" in *ksshctl-new*) ln -sf {secret} {config};; esac\nexec {need("ssh")} "$@"\n'
+        f'#!/bin/sh\ncase "$*" in */kssh-*) ln -sf {secret} {config};; esac\nexec {need("ssh")} "$@"\n'
     )
     swap.chmod(0o755)
     done = keepalive("set", "--user", "--config", config, env={"KSSH_SSH": str(swap)})

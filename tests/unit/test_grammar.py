@@ -24,11 +24,21 @@ from pykeepssh.ctl.keepalive.grammar import (
     server_notices_s,
     walk,
 )
-from pykeepssh.ctl.keepalive.marks import SSHD, Unclear, is_marked, labels, set_client, set_server, unset
+from pykeepssh.ctl.keepalive.marks import (
+    SSHD,
+    Unclear,
+    add_below,
+    change_line,
+    comment_out,
+    labels,
+    set_client,
+    set_server,
+    unset,
+)
 
 SAMPLES = Path(__file__).parent / "ssh_configs"
 FILES = {path.name: path.read_bytes() for path in sorted(SAMPLES.iterdir())}
-# What a repository or an editor might mend by itself.
+# What a repository or an editor might correct by itself.
 ODD = {
     "empty": b"",
     "one newline": b"\n",
@@ -249,13 +259,58 @@ def test_what_is_not_ours_is_never_removed(data: bytes, line: int, why: str) -> 
     assert why in caught.value.why
 
 
-def test_what_is_between_our_marks_is_known() -> None:
-    lines = parse(set_client(b"User a\n", b"*", 60, 3) + b"Port 3\n")
-    assert [line.keyword for at, line in enumerate(lines) if is_marked(lines, at) and line.keyword] == [
-        "host",
-        "serveraliveinterval",
-        "serveralivecountmax",
-    ]
+@pytest.mark.parametrize("name", CONFIGS)
+def test_one_value_is_set_and_the_other_stays(name: str) -> None:
+    before = CONFIGS[name]
+    for pattern in (b"*", b"web"):
+        once = set_client(before, pattern, 61, None)
+        assert unset(once, pattern) == before
+        assert b"erveralivecountmax" not in set_client(b"", pattern, 61, None).lower()
+        assert set_client(once, pattern, None, 7) == set_client(before, pattern, 61, 7)
+    assert set_server(set_server(before, 61, None), None, 7) == set_server(before, 61, 7)
+
+
+WAS = b"# ksshctl doctor, was: "
+LINE = b"Host *\n\tServerAliveInterval 300 # long\n  Port 3\n"
+
+
+def test_a_line_says_something_else_or_is_a_comment_or_gets_another_one() -> None:
+    assert change_line(LINE, 2, b"X 1") == (
+        b"Host *\n" + WAS + b"\tServerAliveInterval 300 # long\n\tX 1\n  Port 3\n"
+    )
+    assert comment_out(LINE, 2) == b"Host *\n" + WAS + b"\tServerAliveInterval 300 # long\n  Port 3\n"
+    assert add_below(LINE, 2, b"X 1") == LINE.replace(b"long\n", b"long\n\tX 1\n")
+
+
+@pytest.mark.parametrize("name", [name for name in CONFIGS if CONFIGS[name]])
+def test_nothing_but_one_line_is_touched(name: str) -> None:
+    before = CONFIGS[name]
+    lines = parse(before)
+    for at in range(len(lines)):
+        above, below = (b"".join(line.raw for line in part) for part in (lines[:at], lines[at + 1 :]))
+        for after in (
+            change_line(before, at + 1, b"X 1"),
+            comment_out(before, at + 1),
+            add_below(before, at + 1, b"X 1"),
+        ):
+            assert after.startswith(above)
+            assert after.endswith(below)
+            assert lines[at].body in after
+            assert after.endswith(b"\n") == before.endswith(b"\n")
+            assert sum(line.body.endswith(b"\r") for line in parse(after)) >= before.count(b"\r\n")
+
+
+def test_what_set_wrote_needs_no_comment_and_can_be_taken_out_afterwards() -> None:
+    before = b"Host *\n  ServerAliveInterval 15\n"
+    once = set_client(before, b"*", 300, 3)
+    lines = [line.keyword for line in parse(once)]
+    interval, count = (lines.index(word.lower()) + 1 for word in CLIENT)
+    for number in (interval, count):
+        changed = change_line(once, number, b"X 1")
+        assert WAS not in changed
+    assert unset(change_line(once, interval, b"ServerAliveInterval 60"), b"*") == before
+    assert comment_out(once, interval).startswith(b"Host *\n" + WAS + b"  ServerAliveInterval 15\n")
+    assert parse(comment_out(once, count))[count - 1].body.startswith(b"# <<<")
 
 
 def test_a_newline_that_an_editor_added_is_no_trouble() -> None:

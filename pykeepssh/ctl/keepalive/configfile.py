@@ -1,7 +1,7 @@
 """Changing a configuration file so that it is old or new at every moment, never half.
 
 Knows locks, backups, modes, links and rename(2).  Must not know what is in the file, nor which program
-reads it: what to write, how a candidate is checked and how the result is read back are handed in.
+reads it.
 
 All is done in a directory that is open, to files that are open: whoever may write to a path's upper
 directories cannot lead what is done to another file by a link put there meanwhile.
@@ -20,7 +20,6 @@ from ...system import files
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from types import TracebackType
 
 # Whoever else changes the file does so in milliseconds, or waits for a server to be reloaded.
@@ -180,24 +179,15 @@ class ConfigFile:
                 os.close(fd)
         self._lock_fd = self._old_fd = self._like_fd = self._folder_fd = -1
 
-    def replace(
-        self,
-        data: bytes | None,
-        check: Callable[[str], str | None],
-        verify: Callable[[], str | None],
-    ) -> None:
+    def replace(self, data: bytes | None) -> None:
         """Put data in the file's place; None removes it.
 
-        check(path) looks at the candidate in a file of its own, verify() at the result: each returns
-        None, or why it will not do.  Raises Refused, or OSError; the exit puts the old file back then.
+        Raises Refused, or OSError; the exit puts the old file back then.
         """
         candidate = self._hidden("new")
         try:
             try:
                 self._write(candidate, b"" if data is None else data)
-                why = check(self.beside("new"))
-                if why is not None:
-                    raise Refused(why)
                 if not self._is_as_before():
                     raise Refused(f"{printable(self.real)} was changed by somebody else meanwhile")
                 self._keep_backup()
@@ -212,9 +202,6 @@ class ConfigFile:
             self._sync_folder()
         finally:
             self._remove(candidate)
-        why = verify()
-        if why is not None:
-            raise Refused(why)
 
     def put_back(self, why: str) -> None:
         """Give the file's place back to the old one.  Raises Refused, with why, if that cannot be done."""

@@ -20,7 +20,7 @@ SSHD = b"sshd"
 _BEGIN = b"# >>> ksshctl keepalive for "
 _END = b"# <<< ksshctl keepalive for "
 # Begins the comment that keeps what the line below it said before.
-WAS = b"# ksshctl keepalive for "
+_WAS = b"# ksshctl keepalive for "
 _WORDS = frozenset(word.lower() for word in CLIENT + SERVER)
 
 
@@ -33,13 +33,14 @@ class Unclear(KsshError):
         self.why = why
 
 
-def set_client(data: bytes, pattern: bytes, interval_s: int, count_max: int) -> bytes:
+def set_client(data: bytes, pattern: bytes, interval_s: int | None, count_max: int | None) -> bytes:
     """Return an ssh_config with keepalive for a pattern list; b"*" is for every host.
 
     A setting that such a block has already is changed where it stands, what it said kept above it in a
     comment.  What is missing goes into a marked block at the end, or above the first block that would
-    win over it.  Raises Unclear.
+    win over it.  None leaves a value as it is.  Raises Unclear.
     """
+    values = _values(data, pattern, CLIENT, interval_s, count_max)
     lines = grammar.parse(unset(data, pattern))
     openers = _openers(lines)
 
@@ -53,7 +54,6 @@ def set_client(data: bytes, pattern: bytes, interval_s: int, count_max: int) -> 
             and (lines[opener].arguments == tuple(pattern.split()))
         )
 
-    values = dict(zip(CLIENT, (interval_s, count_max)))
     missing = _change(lines, values, ours, pattern)
     if not missing:
         return _join(lines)
@@ -97,19 +97,38 @@ def _rival(lines: Sequence[Line], openers: Sequence[int], words: Sequence[str], 
     return len(lines)
 
 
-def set_server(data: bytes, interval_s: int, count_max: int) -> bytes:
+def set_server(data: bytes, interval_s: int | None, count_max: int | None) -> bytes:
     """Return an sshd_config with keepalive for every connection, above the first Match and Include.
 
-    Raises Unclear.
+    None leaves a value as it is.  Raises Unclear.
     """
+    values = _values(data, SSHD, SERVER, interval_s, count_max)
     lines = grammar.parse(unset(data, SSHD))
     first = next((at for at, line in enumerate(lines) if line.keyword in ("match", "include")), len(lines))
-    values = dict(zip(SERVER, (interval_s, count_max)))
     missing = _change(lines, values, lambda index: index < first, SSHD)
     if not missing:
         return _join(lines)
     block = [b"%s %d" % (word.encode(), values[word]) for word in missing]
     return _insert(lines, _above_comments(lines, first), block, SSHD)
+
+
+def _values(
+    data: bytes, label: bytes, words: Sequence[str], interval_s: int | None, count_max: int | None
+) -> dict[str, int]:
+    """Return what is to be set for a label: the given values, else those that were set before."""
+    found = dict(zip(words, (interval_s, count_max)))
+    lines = grammar.parse(data)
+    inside = False
+    for index, line in enumerate(lines):
+        if line.body.rstrip(b"\r") in (_begin(label), _end(label)):
+            inside = line.body.startswith(_BEGIN)
+        above = lines[index - 1].body if index else b""
+        for word in words:
+            if line.keyword != word.lower() or found[word] is not None or not line.arguments:
+                continue
+            if inside or above.startswith(_was(label)):
+                found[word] = grammar.seconds(line.arguments[0].decode("latin-1"))
+    return {word: value for word, value in found.items() if value is not None}
 
 
 def _change(
@@ -120,9 +139,7 @@ def _change(
     for word, value in values.items():
         for index, line in enumerate(lines):
             if line.keyword == word.lower() and ours(index):
-                indent = line.body[: len(line.body) - len(line.body.lstrip(b" \t"))]
-                cr = b"\r" if line.body.endswith(b"\r") else b""
-                changed = b"%s%s %d%s%s" % (indent, word.encode(), value, cr, line.ending)
+                changed = _like(line, b"%s %d" % (word.encode(), value)) + line.ending
                 lines[index] = line._replace(raw=_was(label) + line.body + b"\n" + changed)
                 break
         else:
@@ -173,13 +190,7 @@ def _end(label: bytes) -> bytes:
 
 
 def _was(label: bytes) -> bytes:
-    return WAS + label + b", was: "
-
-
-def is_marked(lines: Sequence[Line], index: int) -> bool:
-    """Tell whether a line is between marks of ours."""
-    marks = [line.body for line in lines[:index] if line.body.startswith((_BEGIN, _END))]
-    return bool(marks) and marks[-1].startswith(_BEGIN)
+    return _WAS + label + b", was: "
 
 
 def labels(data: bytes) -> list[bytes]:
@@ -189,8 +200,8 @@ def labels(data: bytes) -> list[bytes]:
         body = line.body.rstrip(b"\r")
         if body.startswith(_BEGIN) and body.endswith(b" >>>"):
             found.append(body[len(_BEGIN) : -4])
-        elif body.startswith(WAS) and b", was: " in body:
-            found.append(body[len(WAS) : body.index(b", was: ")])
+        elif body.startswith(_WAS) and b", was: " in body:
+            found.append(body[len(_WAS) : body.index(b", was: ")])
     return list(dict.fromkeys(found))
 
 
@@ -230,3 +241,60 @@ def _skip_block(lines: Sequence[Line], begin: int, label: bytes) -> int:
         if line.keyword not in _WORDS and line.keyword != "host":
             raise Unclear(at + 1, "not written by ksshctl, but between its marks: move it out of there")
     raise Unclear(begin + 1, "this mark has no end: remove it and what belongs to it")
+
+
+# Single lines of anybody's, for doctor.
+
+_DOCTOR = b"# ksshctl doctor, was: "
+
+
+def change_line(data: bytes, number: int, new: bytes) -> bytes:
+    """Return a file in which a line says something else; what it said is kept above it in a comment.
+
+    In what set wrote there is nothing to keep.
+    """
+    lines = grammar.parse(data)
+    line = lines[number - 1]
+    changed = _like(line, new) + line.ending
+    ours = _is_marked(lines, number - 1) or _keeps_another(lines, number - 1)
+    lines[number - 1] = line._replace(raw=changed if ours else _DOCTOR + line.body + b"\n" + changed)
+    return _join(lines)
+
+
+def comment_out(data: bytes, number: int) -> bytes:
+    """Return a file in which a line is a comment; what set wrote is taken out with its mark."""
+    lines = grammar.parse(data)
+    line = lines[number - 1]
+    if _is_marked(lines, number - 1):
+        del lines[number - 1]
+    elif _keeps_another(lines, number - 1):
+        old = lines[number - 2].body.partition(b", was: ")[2]
+        lines[number - 2 : number] = [line._replace(raw=_DOCTOR + old + line.ending)]
+    else:
+        lines[number - 1] = line._replace(raw=_DOCTOR + line.raw)
+    return _join(lines)
+
+
+def add_below(data: bytes, number: int, new: bytes) -> bytes:
+    """Return a file with a line more, below one and indented like it."""
+    lines = grammar.parse(data)
+    line = lines[number - 1]
+    lines[number - 1] = line._replace(raw=line.body + (line.ending or b"\n") + _like(line, new) + line.ending)
+    return _join(lines)
+
+
+def _like(line: Line, new: bytes) -> bytes:
+    """Return words indented as a line is, with a carriage return if that has one."""
+    indent = line.body[: len(line.body) - len(line.body.lstrip(b" \t"))]
+    return indent + new + (b"\r" if line.body.endswith(b"\r") else b"")
+
+
+def _is_marked(lines: Sequence[Line], index: int) -> bool:
+    """Tell whether a line is between marks of ours."""
+    marks = [line.body for line in lines[:index] if line.body.startswith((_BEGIN, _END))]
+    return bool(marks) and marks[-1].startswith(_BEGIN)
+
+
+def _keeps_another(lines: Sequence[Line], index: int) -> bool:
+    """Tell whether a line stands below the comment in which set keeps what it said before."""
+    return index > 0 and lines[index - 1].body.startswith(_WAS)

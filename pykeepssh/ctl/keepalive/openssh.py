@@ -1,14 +1,12 @@
-"""What OpenSSH itself makes of configuration files: "ssh -G", "sshd -t", "sshd -T", and Include.
+"""What OpenSSH itself makes of configuration files: "ssh -G", "sshd -t", "sshd -T".
 
-Knows the programs' options, their debug lines and where they look for files.  Must not know which
+Knows the programs' options, their debug lines and which files they begin with.  Must not know which
 setting anybody is after.
 """
 
 from __future__ import annotations
 
-import glob
 import os
-import pwd
 import re
 import shutil
 import signal
@@ -19,6 +17,7 @@ from ...errors import KsshError, Unusable, printable
 from ...system import files
 from ...system.effective import parse_configuration
 from . import grammar
+from .tree import Root, Tree, home
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 SYSTEM_CONFIG = "/etc/ssh/ssh_config"
 SERVER_CONFIG = "/etc/ssh/sshd_config"
 ANY_HOST = "keepalive-check"  # a host that no block names
-_FOLDER = "/etc/ssh"  # SSHDIR, of every package
+_FOLDER, _USERS = "/etc/ssh", "~/.ssh"  # SSHDIR, of every package; _PATH_SSH_USER_DIR
 LIMIT_S = 15.0
 # readconf.c, match_cfg_line(): "FILE line N: not matched 'user "x"'"
 _MATCHED = re.compile(r"debug3: (.*) line (\d+): (not )?matched '")
@@ -70,26 +69,9 @@ def flag(value: str) -> str:
     return {"true": "yes", "false": "no"}.get(value, value)
 
 
-def home() -> str:
-    """Return the home directory as OpenSSH does: from the password database, never from HOME."""
-    try:
-        return pwd.getpwuid(os.getuid()).pw_dir
-    except KeyError as error:
-        raise KsshError(f"no password entry for user {os.getuid()}: name the file with --config") from error
-
-
 def user_config() -> str:
     """Return the path of the user's configuration file."""
     return os.path.join(home(), ".ssh", "config")
-
-
-def read(path: str) -> bytes | None:
-    """Return a file's bytes, None if it cannot be read."""
-    try:
-        with open(path, "rb") as file:
-            return file.read()
-    except OSError:
-        return None
 
 
 def check_file(path: str) -> None:
@@ -125,41 +107,16 @@ def _is_null(found: os.stat_result) -> bool:
     return stat.S_ISCHR(found.st_mode) and found.st_rdev == os.stat(os.devnull).st_rdev
 
 
-def _expand(argument: bytes, folder: str) -> list[str]:
-    """Return the files that one argument of Include stands for, in the order of glob(3)."""
-    path = os.fsdecode(argument)
-    if path == "~" or path.startswith("~/"):
-        path = home() + path[1:]
-    elif path.startswith("~"):
-        path = os.path.expanduser(path)
-    elif not path.startswith("/"):
-        path = os.path.join(folder, path)
-    return sorted(glob.glob(path))
+def client_tree(config: str | None) -> Tree:
+    """Return the files that ssh reads: with -F config, or the user's and then the system's."""
+    if config is not None:
+        return Tree([Root(config, _USERS, True)], config)
+    return Tree([Root(user_config(), _USERS, True), Root(SYSTEM_CONFIG, _FOLDER, True)], None)
 
 
-def included(argument: bytes, user: bool) -> list[str]:
-    """Return the files that an argument of Include stands for in a client's file; user: the user's."""
-    return _expand(argument, os.path.join(home(), ".ssh") if user else _FOLDER)
-
-
-def client_groups(main: str | None) -> list[list[grammar.Setting]]:
-    """Return every line that ssh reads: with -F main, or of the user's file and then of the system's."""
-    if main is not None:
-        return [list(grammar.walk(main, read, lambda word: included(word, True)))]
-    return [
-        list(grammar.walk(user_config(), read, lambda word: included(word, True))),
-        list(grammar.walk(SYSTEM_CONFIG, read, lambda word: included(word, False))),
-    ]
-
-
-def client_settings(main: str | None) -> list[grammar.Setting]:
-    """Return the same in one list."""
-    return [setting for group in client_groups(main) for setting in group]
-
-
-def server_settings(main: str) -> list[grammar.Setting]:
-    """Return every line that sshd reads from a configuration file on."""
-    return list(grammar.walk(main, read, lambda word: _expand(word, _FOLDER)))
+def server_tree(config: str) -> Tree:
+    """Return the files that sshd reads."""
+    return Tree([Root(config, _FOLDER, False)], config)
 
 
 class Client:
@@ -168,14 +125,16 @@ class Client:
     values   keyword in lower case: values in order
     """
 
-    def __init__(self, program: str, host: str, config: str | None, options: Sequence[str] = ()) -> None:
+    def __init__(self, program: str, host: str, tree: Tree, options: Sequence[str] = ()) -> None:
         """Ask "ssh -G".  Raises KsshError with what ssh says if it refuses the configuration."""
         self._host = host
-        self._config = config
-        which = [] if config is None else ["-F", config]
-        # Under BatchMode=yes Debian's ssh sets ServerAliveInterval to 300 where nobody set it.
-        words = [program, "-vvv", "-G", *which, "-o", "BatchMode=no", *options, "--", host]
-        status, output, said = run(words)
+        self._settings = tree.settings()
+        with tree.on_disk() as (config, named):
+            which = [] if config is None else ["-F", config]
+            # Under BatchMode=yes Debian's ssh sets ServerAliveInterval to 300 where nobody set it.
+            words = [program, "-vvv", "-G", *which, "-o", "BatchMode=no", *options, "--", host]
+            status, output, said = run(words)
+            said = named(said)
         if status != 0:
             raise KsshError(complaint(said))
         self.values = parse_configuration(output)
@@ -187,9 +146,8 @@ class Client:
 
     def source(self, word: str) -> grammar.Setting | None:
         """Return the line that gives a keyword its value; None: no file, it is the default."""
-        settings = client_settings(self._config)
         for results in self._passes:
-            for setting in settings:
+            for setting in self._settings:
                 if setting.line.keyword == word.lower() and all(
                     self._applies(opener, results) for opener in setting.scope
                 ):
@@ -236,22 +194,31 @@ def find_sshd(wanted: str | None) -> str | None:
     return None
 
 
-def sshd_refuses(program: str, config: str) -> str | None:
-    """Return None if sshd would start with a configuration file, else what it says against it."""
-    status, _, said = run([program, "-t", "-f", config])
-    return None if status == 0 else complaint(said)
+def _ask_sshd(program: str, tree: Tree, *words: str) -> bytes:
+    """Return what sshd tells of its files.  Raises KsshError with what it says against them."""
+    with tree.on_disk() as (config, named):
+        status, output, said = run([program, *words, "-f", config or SERVER_CONFIG])
+        if status != 0:
+            raise KsshError(complaint(named(said)))
+    return output
 
 
-def sshd_values(program: str, config: str, connection: str | None = None) -> dict[str, list[str]]:
+def sshd_refuses(program: str, tree: Tree) -> str | None:
+    """Return None if sshd would start with these files, else what it says against them."""
+    try:
+        _ask_sshd(program, tree, "-t")
+    except KsshError as error:
+        return str(error)
+    return None
+
+
+def sshd_values(program: str, tree: Tree, connection: str | None = None) -> dict[str, list[str]]:
     """Return keyword in lower case: values, from "sshd -T"; connection is what -C takes.
 
     Raises KsshError with what sshd says if it will not tell.
     """
     extra = [] if connection is None else ["-C", connection]
-    status, output, said = run([program, "-T", "-f", config, *extra])
-    if status != 0:
-        raise KsshError(complaint(said))
-    return parse_configuration(output)
+    return parse_configuration(_ask_sshd(program, tree, "-T", *extra))
 
 
 def sshd_version(program: str) -> tuple[int, int] | None:

@@ -1,94 +1,91 @@
-"""Keepalive set and unset in a file of sshd's, and the running sshd that reads it."""
+"""sshd as the reader of a change, its reload and its undo, and keepalive set and unset for it."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import signal
+from collections.abc import Mapping, Sequence
 
 from ...errors import KsshError, Unusable, printable
 from . import grammar, marks, openssh, sshserver, undo
-from .change import Change, tell
+from .change import Change, Data, Reader, drop_in, tell
 from .configfile import ConfigFile, Refused
+from .tree import Tree
 
 SERVER_DROP_IN = "00-ksshctl-keepalive.conf"  # first: the first value wins
 
 
-class Server(Change):
-    """One set or unset for sshd."""
+class Server(Reader):
+    """sshd, and the running one that uses the files."""
 
-    def __init__(self, arguments: argparse.Namespace) -> None:
-        super().__init__(arguments, arguments.config or openssh.SERVER_CONFIG)
-        if arguments.host is not None:
-            raise Unusable("--host is for --user and --system: sshd's keepalive is for every client")
+    def __init__(self, main: str, tree: Tree, sshd: str | None, confirm_within_s: int | None) -> None:
+        """Take sshd's program and the time in which a change is to be confirmed; None: not at all."""
+        super().__init__(main, tree)
         undo.refuse_a_second()
         left = undo.abandoned()
         if left is not None:
             tell(f"note: {left}")
-        found = openssh.find_sshd(arguments.sshd)
+        found = openssh.find_sshd(sshd)
         if found is None:
             raise KsshError("there is no sshd in PATH; name it with --sshd")
         self._sshd = found
+        self._confirm_within_s = confirm_within_s
+        self._refused_before = False
         self._daemon: sshserver.Daemon | None = None
         self._watcher: undo.Watcher | None = None
         self._has_read_it = False
-        if not os.path.exists(self.main):
-            raise KsshError(f"{printable(self.main)}: no such file")
-        self._use_drop_in(SERVER_DROP_IN, grammar.SERVER)
-        if self.setting:
-            values = (arguments.interval, arguments.count_max)
-            self.wanted = dict(zip(grammar.SERVER, map(str, values)))
+        if not os.path.exists(main):
+            raise KsshError(f"{printable(main)}: no such file")
 
-    def new_bytes(self, old: bytes) -> bytes:
-        """Return what the file is to hold.  Raises marks.Unclear."""
-        if not self.setting:
-            return marks.unset(old, marks.SSHD)
-        return marks.set_server(old, self.arguments.interval, self.arguments.count_max)
-
-    def refusal(self, config: str) -> str | None:
-        """Return why sshd will not do with a main file, None if it will."""
-        why = openssh.sshd_refuses(self._sshd, config)
+    def refusal(self, tree: Tree, wanted: Mapping[str, str]) -> str | None:
+        """Return why sshd will not do with files, None if it will."""
+        why = openssh.sshd_refuses(self._sshd, tree)
         if why is not None:
             return f"sshd: {openssh.explained(why)}"
         try:
-            values = openssh.sshd_values(self._sshd, config) if self.wanted else {}
+            values = openssh.sshd_values(self._sshd, tree) if wanted else {}
         except KsshError as error:
             return f"sshd: {error}"
-        for word, value in self.wanted.items():
+        for word, value in wanted.items():
             found = values.get(word.lower(), [""])[0]
             if found != value:
-                return self.mismatch(
-                    word, found, openssh.server_source(openssh.server_settings(config), word, found), config
-                )
+                source = openssh.server_source(tree.settings(), word, found)
+                return self.mismatch(word, found, source, tree)
         return None
 
-    def prepare(self, file: ConfigFile) -> None:
+    def prepare(self, files: Sequence[ConfigFile], after: Tree) -> None:
         """Find the sshd that uses the file while it is well, and have somebody wait who undoes the change."""
         # The session that this runs in may be cut by what it does: the check afterwards is not to suffer.
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, _end)
-        values = openssh.sshd_values(self._sshd, self.main)
+        self._refused_before = openssh.sshd_refuses(self._sshd, self.tree) is not None
+        values = openssh.sshd_values(self._sshd, after)
         self._daemon = sshserver.Daemon.find(self.main, self._sshd, values)
         if self._daemon is None:
             return
         pending = self._daemon.pending()
         if pending is not None:
             raise Refused(f"{pending}, as its file says by now: reload it first; nothing was written")
-        if self.arguments.confirm_within is not None:
-            self._watcher = undo.Watcher(
-                file.real,
-                self.arguments.confirm_within,
-                lambda: self._take_back(file.real, file.before, file.mode),
+        if self._confirm_within_s is None:
+            return
+        if self._refused_before:
+            raise Refused(
+                "sshd refuses the old file, which could not be taken back: fix it without --confirm-within; "
+                "nothing was written"
             )
-            self.net = f"; it is tried again in {self.arguments.confirm_within} s"
+        old = [(file.real, file.before, file.mode) for file in files]
+        names = ", ".join(file.real for file in files)
+        self._watcher = undo.Watcher(names, self._confirm_within_s, lambda: self._take_back(old))
+        self.net = f"; it is tried again in {self._confirm_within_s} s"
 
-    def written(self, file: ConfigFile) -> None:
+    def written(self) -> None:
         """Reload the sshd that uses the file, and have it greet."""
         if self._daemon is None:
             tell(f"no running sshd uses {printable(self.main)}: nothing was reloaded")
             for path in sshserver.other_programs(self.main, self._sshd):
                 tell(f"{printable(path)} seems to use it, but is not {printable(self._sshd)}: see --sshd")
-            if self.arguments.confirm_within is not None:
+            if self._confirm_within_s is not None:
                 tell("so there is nothing to confirm either")
             return
         self._has_read_it = True
@@ -100,9 +97,13 @@ class Server(Change):
         tell(f"it greets on {sshserver.shown(self._daemon.wanted)}")
         if self._watcher is not None:
             tell(
-                f"undone in {self.arguments.confirm_within} s unless confirmed from a new connection: "
+                f"undone in {self._confirm_within_s} s unless confirmed from a new connection: "
                 "ksshctl keepalive confirm"
             )
+
+    def stays(self) -> str:
+        """Return why the new file must stay: with one that it refuses, no sshd could be started again."""
+        return "sshd refuses the old one" if self._has_read_it and self._refused_before else ""
 
     def restored(self) -> str:
         """Have sshd read the old file again; return how it is, in words."""
@@ -119,13 +120,39 @@ class Server(Change):
         if self._watcher is not None:
             self._watcher.cancel()
 
-    def _take_back(self, path: str, before: bytes | None, mode: int) -> None:
-        """Give a file back what it held, whatever it holds now, and reload sshd, or raise."""
-        with ConfigFile(path, mode=mode) as file:
-            if file.before != before:
-                file.replace(before, lambda _: None, lambda: None)
+    def _take_back(self, old: Sequence[tuple[str, Data, int]]) -> None:
+        """Give files back what they held, whatever they hold now, and reload sshd, or raise."""
+        for path, before, mode in old:
+            with ConfigFile(path, mode=mode) as file:
+                if file.before != before:
+                    file.replace(before)
         if self._daemon is not None:
             self._daemon.restore()
+
+
+def change(arguments: argparse.Namespace) -> Change:
+    """Return the change that keepalive set or unset asks for."""
+    if arguments.host is not None:
+        raise Unusable("--host is for --user and --system: sshd's keepalive is for every client")
+    main = arguments.config or openssh.SERVER_CONFIG
+    tree = openssh.server_tree(main)
+    reader = Server(main, tree, arguments.sshd, arguments.confirm_within)
+    target = target_of(main, tree)
+    if arguments.action == "set":
+        reader.wanted = dict(zip(grammar.SERVER, (str(arguments.interval), str(arguments.count_max))))
+
+    def edit(before: Data) -> Data:
+        if arguments.action == "set":
+            return marks.set_server(before or b"", arguments.interval, arguments.count_max)
+        left = marks.unset(before or b"", marks.SSHD)
+        return left if left or (before is not None and target == main) else None
+
+    return Change(reader, {target: edit}, private=False)
+
+
+def target_of(main: str, tree: Tree) -> str:
+    """Return the file that keepalive is set in: a drop-in where the main file includes some."""
+    return drop_in(main, tree, SERVER_DROP_IN, grammar.SERVER) or main
 
 
 def _end(signum: int, frame: object) -> None:

@@ -41,7 +41,7 @@ def _client_in_force(arguments: argparse.Namespace) -> dict[str, Any]:
             raise KsshError(f"{printable(config)}: no such file")
         openssh.check_trusted(config)
     ssh = program.find(os.environ.get("KSSH_SSH", ""), os.environ)
-    client = openssh.Client(ssh, arguments.host or openssh.ANY_HOST, config)
+    client = openssh.Client(ssh, arguments.host or openssh.ANY_HOST, openssh.client_tree(config))
     told: dict[str, Any] = {}
     for word in (*grammar.CLIENT, "TCPKeepAlive"):
         told[word] = {"value": openssh.flag(client.value(word)), "from": _json_place(client.source(word))}
@@ -60,19 +60,20 @@ def _server_in_force(arguments: argparse.Namespace, required: bool) -> dict[str,
             )
         return None
     openssh.check_trusted(config)
+    tree = openssh.server_tree(config)
     try:
-        values = openssh.sshd_values(sshd, config, arguments.connection)
+        values = openssh.sshd_values(sshd, tree, arguments.connection)
     except KsshError as error:
         why = openssh.explained(str(error))
         if required:
             raise KsshError(f"sshd: {why}") from error
         return {"error": why}
-    settings = openssh.server_settings(config)
+    settings = tree.settings()
     told: dict[str, Any] = {}
     for word in (*grammar.SERVER, "TCPKeepAlive"):
-        value = values.get(word.lower(), [""])[0]
+        value = openssh.flag(values.get(word.lower(), [""])[0])
         place = _json_place(openssh.server_source(settings, word, value))
-        told[word] = {"value": openssh.flag(value), "from": place}
+        told[word] = {"value": value, "from": place}
     interval, count = (int(told[word]["value"] or 0) for word in grammar.SERVER)
     version = openssh.sshd_version(sshd)
     told["noticed_after_s"] = grammar.server_notices_s(interval, count, version)

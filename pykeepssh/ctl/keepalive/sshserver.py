@@ -5,8 +5,8 @@ configured.
 
 Any process can call itself sshd and name a file, and any may greet on a port that sshd had a moment ago.
 What a process says of itself counts only if it runs for root, or for us, and is the program that was
-chosen: the kernel tells that.  Where it listens the kernel tells as well.  And what has to be started
-again is that program with words of ours, never with its own.
+chosen: the kernel tells that.  Where it listens the kernel tells as well.  And what has to be
+restarted is that program with words of ours, never with its own.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     Sockets = Union[frozenset[str], None]
 
 LIMIT_S = 15.0
-GREETING_S = 10.0  # after a HUP sshd starts itself anew: its sockets are closed for a moment
-ANEW_S = 2.0
+GREETING_S = 10.0  # after a HUP sshd restarts itself: its sockets are closed for a moment
+RESTART_S = 2.0
 _STEP_S = 0.02
 UNITS = ("ssh.service", "sshd.service")
 # Not PATH, which may be the one of the user who became root by su(1).  The last is NixOS.
@@ -294,10 +294,10 @@ class Daemon:
         )
 
     def reload(self) -> str:
-        """Have it read its file anew, and wait until it has; return how, in words.  Raises KsshError."""
+        """Have it read its file again, and wait until it has; return how, in words.  Raises KsshError."""
         before = self.listener.sockets()
         how = self._manage("reload") if self._manager else self.listener.hang_up()
-        deadline = time.monotonic() + ANEW_S
+        deadline = time.monotonic() + RESTART_S
         # Until its sockets are others it is the old configuration that greets.
         while time.monotonic() < deadline and self.listener.alive():
             now = self.listener.sockets()
@@ -307,7 +307,7 @@ class Daemon:
         return how
 
     def restore(self) -> None:
-        """Have it read its file again, or start it again with it; it runs when this returns.
+        """Have it read its file again, or restart it with it; it runs when this returns.
 
         Raises KsshError.
         """
@@ -321,11 +321,11 @@ class Daemon:
                 return
         self._start()
         if not self._found_again():
-            raise KsshError("sshd was started again and does not listen")
+            raise KsshError("sshd was restarted and does not listen")
 
     def _found_again(self) -> bool:
-        """Tell whether it runs, or whether somebody started it again, who may take a moment for that."""
-        deadline = time.monotonic() + ANEW_S
+        """Tell whether it runs, or whether somebody restarted it, who may take a moment for that."""
+        deadline = time.monotonic() + RESTART_S
         while not self.listener.alive():
             other = listener_for(self._config, self._program, self._pidfile)
             if other is not None:
@@ -337,7 +337,7 @@ class Daemon:
         return True
 
     def _start(self) -> None:
-        """Start it again: through who looks after it, else the program that was chosen, with its file.
+        """Restart it: through who looks after it, else the program that was chosen, with its file.
 
         Its own words are not used: they stand where it can write.  Where they told it to listen
         elsewhere than its file does, the kernel has told where.
@@ -357,7 +357,7 @@ class Daemon:
         """Return the addresses where it does not greet, asking again and again for some seconds.
 
         A greeting counts only where it is this sshd that listens: anybody may take a port above 1023
-        while sshd starts itself anew.
+        while sshd restarts itself.
         """
         return silent(self.wanted, self._listens, self.listener.alive)
 

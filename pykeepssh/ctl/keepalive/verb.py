@@ -39,12 +39,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
             change.add_argument("--interval", type=_number(LONGEST_S), default=INTERVAL_S, metavar="S")
             change.add_argument("--count-max", type=_number(COUNT_MOST), default=COUNT_MAX, metavar="N")
         change.add_argument("--dry-run", action="store_true", help="show the difference, write nothing")
-        change.add_argument(
-            "--confirm-within",
-            type=_number(LONGEST_S),
-            metavar="S",
-            help='take it back after S seconds unless "ksshctl keepalive confirm" comes by a new connection',
-        )
+        add_confirm_within(change)
     actions.add_parser("confirm", help="keep what was set with --confirm-within", allow_abbrev=False)
 
 
@@ -60,6 +55,17 @@ def _add_scope(parser: argparse.ArgumentParser, required: bool) -> None:
         "--config", type=path_argument, metavar="FILE", help="the file instead of the usual one"
     )
     parser.add_argument("--sshd", metavar="PROGRAM", help="sshd instead of the one in PATH")
+
+
+def add_confirm_within(parser: argparse.ArgumentParser, where: str = "") -> None:
+    """Add the option of a change that takes itself back."""
+    parser.add_argument(
+        "--confirm-within",
+        type=_number(LONGEST_S),
+        metavar="S",
+        help=f'{where}take it back after S seconds unless "ksshctl keepalive confirm" comes by a new '
+        "connection",
+    )
 
 
 def _number(most: int) -> Callable[[str], int]:
@@ -85,5 +91,9 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.action == "confirm":
         say(f"confirmed: {printable(undo.confirm())}")
         return 0
-    change = server.Server(arguments) if arguments.scope == "server" else client.Client(arguments)
-    return change.dry_run() if arguments.dry_run else change.make()
+    change = (server if arguments.scope == "server" else client).change(arguments)
+    if arguments.dry_run:
+        change.dry_run()
+    else:
+        change.make()
+    return 0
