@@ -163,7 +163,7 @@ def _outcome_before_session(seen: Evidence) -> str:
         return _BY_CAUSE[seen.cause]
     if seen.killed_by is not None:
         return LOST
-    # An error that no row of evidence.py knows.  Once ssh was on its way the network is the likelier
+    # An error that no row of log_rows.py knows.  Once ssh was on its way the network is the likelier
     # cause; before that only its command line, configuration and keys had been looked at.
     return UNREACHABLE if CONNECTING <= seen.phase < AUTHENTICATED else REFUSED_SETUP
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from ..errors import printable
 from ..ssh import escapes
-from ..ssh.evidence import LEVELS
+from ..ssh.levels import LEVELS
 from . import identity, plan as planning
 from .kinds import ATTACH, COMMAND, SHELL, STREAM, TUNNEL
 from .policy import Rules
@@ -153,5 +153,5 @@ class Request:
 
     @property
     def ssh_level(self) -> int:
-        """Lines of ssh's log above this level are not for the user (evidence.LEVELS)."""
+        """Lines of ssh's log above this level are not for the user (levels.LEVELS)."""
         return LEVELS.get(self.plan.user_level, LEVELS["INFO"])

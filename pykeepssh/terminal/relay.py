@@ -21,7 +21,9 @@ from ..errors import printable
 from ..link.allowance import Allowance
 from ..ssh import escapes
 from ..ssh.escapes import BACKGROUND, LEAVE, SUSPEND, SUSPEND_JOB
-from ..ssh.evidence import AUTHENTICATED, CONNECTED, DEBUG1, SESSION, Evidence, level_and_text
+from ..ssh.evidence import AUTHENTICATED, CONNECTED, SESSION
+from ..ssh.levels import DEBUG1, level_and_text
+from ..ssh.log_reader import LogReader, tells
 from ..ssh.messages import Message, Messages, shown
 from . import modes
 from .flow import CHUNK_BYTES, Flow
@@ -79,12 +81,13 @@ class Run:
 
         typed   follows what is typed to it
         tagged  it tags what it logs (Messages)
-        proof   tells whether it has authenticated (Evidence)
+        proof   tells whether it has authenticated (LogReader)
         """
         self.child = child
         self.channel = channel
         self.messages = Messages(tagged)
-        self.evidence = Evidence(self._is_proven)
+        self.log = LogReader(self._is_proven)
+        self.evidence = self.log.evidence
         self._proof = proof
         self._proven: bool | None = None  # what that said of the lines that are read now
         self.escapes = typed
@@ -187,7 +190,7 @@ class Relay:
 
         host   where the link goes, for the log
         log    takes ssh's words where no terminal can
-        level  lines of ssh's log above this one are not for the user (evidence.LEVELS)
+        level  lines of ssh's log above this one are not for the user (levels.LEVELS)
         heard  is called with the run when ssh may have said how far it has come
         asked  is called with what a key asks of kssh (escapes), HUNG_UP or DESERTED
         """
@@ -503,8 +506,8 @@ class Relay:
 
     def _take_message(self, run: Run, message: Message) -> None:
         if message.is_ssh:
-            run.evidence.feed(message.text, message.certain)
-        elif message.other and run.evidence.tells(message.text):
+            run.log.feed(message.text, message.certain)
+        elif message.other and tells(message.text):
             run.evidence.forged = True  # a child of ssh's knows nothing of a connection
         if run.asks and run.evidence.address is not None:
             run.prompted = False  # ssh, which is not waiting for a jump host's, goes on: it has not asked
@@ -568,7 +571,7 @@ class Relay:
             if not self._read_pty(run):
                 break
         if run.channel is not None:
-            run.evidence.feed_printed("\n")  # what nobody will end any more is a line
+            run.log.feed_printed("\n")  # what nobody will end any more is a line
             self._read_log(run)
             self._heard(run)
             self._take_lines(run, run.channel.rest())
@@ -601,7 +604,7 @@ class Relay:
 
     def _printed(self, run: Run, data: bytes) -> None:
         if run.evidence.address is None and run.evidence.phase < AUTHENTICATED:
-            run.evidence.feed_printed(os.fsdecode(data))
+            run.log.feed_printed(os.fsdecode(data))
             whole = run.evidence.phase < CONNECTED and not run.prompted and data.endswith(b"\n")
             if whole and self.console is not None and self.console.waits:
                 for line in data.splitlines():

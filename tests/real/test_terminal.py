@@ -135,10 +135,10 @@ def test_a_failure_of_kssh_s_own_restores_the_terminal_and_ends_ssh(tmp_path: Pa
     # Breaks a pure function of kssh's, in kssh only.
     (fault / "sitecustomize.py").write_text(
         "if 'kssh' in open('/proc/self/cmdline').read():\n"
-        "    from pykeepssh.ssh import evidence\n"
+        "    from pykeepssh.ssh import log_reader\n"
         "    def fail(*words):\n"
         "        raise RuntimeError('on purpose\\x1b[31m')\n"
-        "    evidence.Evidence.feed = fail\n"
+        "    log_reader.LogReader.feed = fail\n"
     )
     fake = fake_ssh(tmp_path, f"{READY}sleep 0.1; {SESSION}{STAY}")
     env = {**with_fake(fake), "PYTHONPATH": str(fault)}

@@ -7,30 +7,33 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from pykeepssh.ssh import evidence
+from pykeepssh.ssh import log_rows
 from pykeepssh.ssh.evidence import (
     AUTHENTICATED,
     CONNECTED,
     CONNECTING,
-    DEBUG1,
-    DEBUG2,
-    DEBUG3,
     DENIED,
-    ERROR,
-    FATAL,
     HOST_KEY,
-    INFO,
-    LEVELS,
-    QUIET,
     SESSION,
     SETUP,
     STARTED,
     UNREACHABLE,
     UNRESOLVED,
-    VERBOSE,
     Evidence,
+)
+from pykeepssh.ssh.levels import (
+    DEBUG1,
+    DEBUG2,
+    DEBUG3,
+    ERROR,
+    FATAL,
+    INFO,
+    LEVELS,
+    QUIET,
+    VERBOSE,
     level_and_text,
 )
+from pykeepssh.ssh.log_reader import LogReader, tells
 from pykeepssh.ssh.messages import Messages
 
 
@@ -47,10 +50,10 @@ LOGS = transcripts()
 
 
 def seen_in(lines: list[str]) -> Evidence:
-    seen = Evidence()
+    log = LogReader()
     for message in Messages(tagged=any("pid=" in line for line in lines)).take(lines):
-        seen.feed(message.text)
-    return seen
+        log.feed(message.text)
+    return log.evidence
 
 
 def facts(seen: Evidence) -> dict[str, object]:
@@ -59,8 +62,7 @@ def facts(seen: Evidence) -> dict[str, object]:
     return {
         name: getattr(seen, name)
         for name in Evidence.__slots__
-        if not name.startswith("_")
-        and name not in ("address", "error", "printed", "remarks", "spoke")
+        if name not in ("address", "error", "printed", "remarks", "spoke")
         and getattr(seen, name) != getattr(fresh, name)
     }
 
@@ -753,18 +755,18 @@ LINE = st.one_of(
 @settings(max_examples=300, deadline=None)
 @given(st.lists(LINE, max_size=12))
 def test_no_line_is_too_odd_and_no_phase_goes_back(lines: list[str]) -> None:
-    seen = Evidence()
+    log = LogReader()
     phase = STARTED
     for line in lines:
-        seen.feed(line)
-        assert phase <= seen.phase <= SESSION
-        phase = seen.phase
-        assert seen.forward_fatal in (None, "local", "remote")
-    assert seen.spoke == bool(lines)
+        log.feed(line)
+        assert phase <= log.evidence.phase <= SESSION
+        phase = log.evidence.phase
+        assert log.evidence.forward_fatal in (None, "local", "remote")
+    assert log.evidence.spoke == bool(lines)
 
 
-DEBUGGING = [*evidence._DEBUGGING, *evidence._LATE_DEBUGGING]
-PLAIN = [*evidence._PLAIN, *evidence._LATE_PLAIN]
+DEBUGGING = [row for rows in log_rows.rows(DEBUG1) for row in rows]
+PLAIN = [row for rows in log_rows.rows(ERROR) for row in rows]
 
 
 @pytest.mark.parametrize("row", range(len(DEBUGGING) + len(PLAIN)))
@@ -791,13 +793,13 @@ def test_no_row_of_the_tables_is_without_an_example(row: int) -> None:
     ],
 )
 def test_a_jump_host_is_heard(line: str, cause: str | None) -> None:
-    seen = Evidence()
-    seen.feed_printed(line + "\n")
-    assert seen.cause == cause
-    seen.feed("Connection closed by UNKNOWN port 65535")
-    assert seen.cause == (cause or UNREACHABLE)
-    seen.feed_printed(line + "\n")
-    assert seen.cause == (cause or UNREACHABLE)
+    log = LogReader()
+    log.feed_printed(line + "\n")
+    assert log.evidence.cause == cause
+    log.feed("Connection closed by UNKNOWN port 65535")
+    assert log.evidence.cause == (cause or UNREACHABLE)
+    log.feed_printed(line + "\n")
+    assert log.evidence.cause == (cause or UNREACHABLE)
 
 
 @pytest.mark.parametrize(
@@ -810,54 +812,56 @@ def test_a_jump_host_is_heard(line: str, cause: str | None) -> None:
 def test_what_a_jump_host_says_is_the_reason(own: str) -> None:
     said = "ssh: connect to host 127.0.0.1 port 22: Connection refused"
     for lines in (("jump", "log"), ("log", "jump")):
-        seen = Evidence()
+        log = LogReader()
         for line in lines:
             if line == "jump":
-                seen.feed_printed(said[:20])  # in whatever parts it comes
-                seen.feed_printed(said[20:])
-                seen.feed_printed("\r\n")
+                log.feed_printed(said[:20])  # in whatever parts it comes
+                log.feed_printed(said[20:])
+                log.feed_printed("\r\n")
             else:
-                seen.feed(own)
-        assert seen.error == said
-        assert seen.cause == UNREACHABLE
-    seen.feed("Connection reset by 10.0.0.1 port 22")
-    assert seen.error == "Connection reset by 10.0.0.1 port 22"
+                log.feed(own)
+        assert log.evidence.error == said
+        assert log.evidence.cause == UNREACHABLE
+    log.feed("Connection reset by 10.0.0.1 port 22")
+    assert log.evidence.error == "Connection reset by 10.0.0.1 port 22"
 
 
 def test_what_a_proxy_command_says_is_the_reason() -> None:
-    seen = Evidence()
-    seen.feed_printed("waking the host\nPassword: \nsh: 1: exec: nc: not found\n")
-    seen.feed("kex_exchange_identification: Connection closed by remote host")
-    assert "exchange" in seen.error
-    seen.feed("Connection closed by UNKNOWN port 65535")
-    assert seen.error == "waking the host; sh: 1: exec: nc: not found"
+    log = LogReader()
+    log.feed_printed("waking the host\nPassword: \nsh: 1: exec: nc: not found\n")
+    log.feed("kex_exchange_identification: Connection closed by remote host")
+    assert "exchange" in log.evidence.error
+    log.feed("Connection closed by UNKNOWN port 65535")
+    assert log.evidence.error == "waking the host; sh: 1: exec: nc: not found"
 
 
 def test_what_nobody_can_tell_better_stays() -> None:
-    seen = Evidence()
-    seen.feed("Connection closed by UNKNOWN port 65535")
-    assert seen.error == "Connection closed by UNKNOWN port 65535"
+    log = LogReader()
+    log.feed("Connection closed by UNKNOWN port 65535")
+    assert log.evidence.error == "Connection closed by UNKNOWN port 65535"
 
 
 @given(st.lists(st.text(max_size=1000), max_size=30))
 def test_what_is_printed_is_bounded(parts: list[str]) -> None:
-    seen = Evidence()
+    log = LogReader()
     for part in parts:
-        seen.feed_printed(part)
-    seen.feed_printed("\n")
-    assert len(seen.printed) <= 3
-    assert all(0 < len(line) <= 200 for line in seen.printed)
-    assert len(seen._part) <= 200
+        log.feed_printed(part)
+    log.feed_printed("\n")
+    assert len(log.evidence.printed) <= 3
+    assert all(0 < len(line) <= 200 for line in log.evidence.printed)
+    assert len(log._part) <= 200
 
 
 def test_what_tells_why_is_kept_once_each_and_the_newest() -> None:
-    seen = Evidence()
+    log = LogReader()
     for number in (1, 2, 3, 4, 3):
-        seen.feed(f"Permissions 0644 for '/k{number}' are too open.")
-    seen.feed("This private key will be ignored.")
-    assert seen.remarks == [f"Permissions 0644 for '/k{number}' are too open." for number in (2, 4, 3)]
-    seen.feed("debug1: Entering interactive session.")
-    assert seen.remarks == []
+        log.feed(f"Permissions 0644 for '/k{number}' are too open.")
+    log.feed("This private key will be ignored.")
+    assert log.evidence.remarks == [
+        f"Permissions 0644 for '/k{number}' are too open." for number in (2, 4, 3)
+    ]
+    log.feed("debug1: Entering interactive session.")
+    assert log.evidence.remarks == []
 
 
 # -- what a server may have written ------------------------------------------------------------------
@@ -876,10 +880,10 @@ OF_A_SESSION = [
 
 
 def test_what_nobody_else_tells_is_not_believed_of_a_log_that_a_server_can_write_to() -> None:
-    seen = Evidence(lambda: False)
+    log = LogReader(lambda: False)
     for line in [*CONNECTION, *OF_A_SESSION]:
-        seen.feed(line, certain=False)
-    assert facts(seen) == {"phase": CONNECTED, "may_have_begun": True}
+        log.feed(line, certain=False)
+    assert facts(log.evidence) == {"phase": CONNECTED, "may_have_begun": True}
 
 
 @pytest.mark.parametrize(
@@ -892,18 +896,18 @@ def test_what_nobody_else_tells_is_not_believed_of_a_log_that_a_server_can_write
     ],
 )
 def test_what_may_be_true_is_not_risked(line: str) -> None:
-    seen = Evidence(lambda: False)
+    log = LogReader(lambda: False)
     for said in [*CONNECTION, line]:
-        seen.feed(said, certain=False)
-    assert facts(seen) == {"phase": CONNECTED, "may_have_begun": True}
+        log.feed(said, certain=False)
+    assert facts(log.evidence) == {"phase": CONNECTED, "may_have_begun": True}
 
 
 def test_once_ssh_has_authenticated_its_log_is_believed() -> None:
     answers = iter([False, True])
-    seen = Evidence(lambda: next(answers))
+    log = LogReader(lambda: next(answers))
     for line in [*CONNECTION, "debug1: Entering interactive session.", *OF_A_SESSION]:
-        seen.feed(line, certain=False)
-    assert facts(seen) == {
+        log.feed(line, certain=False)
+    assert facts(log.evidence) == {
         "phase": SESSION,
         "command_ended": True,
         "remote_up": 1,
@@ -915,9 +919,9 @@ def test_once_ssh_has_authenticated_its_log_is_believed() -> None:
 
 
 def test_authentication_is_what_was_proven() -> None:
-    seen = Evidence(lambda: True)
-    seen.feed("debug1: channel 0: new session [client-session]", certain=False)
-    assert seen.phase == AUTHENTICATED
+    log = LogReader(lambda: True)
+    log.feed("debug1: channel 0: new session [client-session]", certain=False)
+    assert log.evidence.phase == AUTHENTICATED
 
 
 @pytest.mark.parametrize(
@@ -936,10 +940,10 @@ def test_a_session_does_not_excuse_a_refused_host_key() -> None:
 
 
 def test_a_session_that_is_proven_shows_that_the_host_key_was_not_refused() -> None:
-    seen = Evidence(lambda: True)
+    log = LogReader(lambda: True)
     for line in [*CONNECTION, "Host key verification failed.", "debug1: Entering interactive session."]:
-        seen.feed(line, certain=False)
-    assert (seen.cause, seen.host_key) == (None, False)
+        log.feed(line, certain=False)
+    assert (log.evidence.cause, log.evidence.host_key) == (None, False)
 
 
 TOO_MANY = "Received disconnect from 1.2.3.4 port 22:2: Too many authentication failures"
@@ -986,7 +990,7 @@ def test_a_proxy_that_is_told_of_later_changes_nothing() -> None:
     ],
 )
 def test_a_fact_is_known_as_one(line: str, fact: bool) -> None:
-    assert Evidence.tells(line) == fact
+    assert tells(line) == fact
 
 
 def test_no_list_grows_without_end() -> None:

@@ -9,7 +9,7 @@ from pykeepssh.link.plan import Plan, Standing
 from pykeepssh.link.request import Request
 from pykeepssh.settings import Settings
 from pykeepssh.ssh.args import parse
-from pykeepssh.ssh.evidence import DEBUG2, INFO, QUIET
+from pykeepssh.ssh.levels import DEBUG2, INFO, QUIET
 
 Configuration = dict[str, list[str]]
 
