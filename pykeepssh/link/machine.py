@@ -11,23 +11,11 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple, Union, get_args
 
-from ..ssh.evidence import DEVICE, SESSION, Evidence
-from . import policy, wording
+from ..ssh.evidence import SESSION, Evidence
+from . import outcomes, policy, wording
 from .kinds import COMMAND, TUNNEL
 from .multiplexer import Without
-from .outcomes import (
-    DOWN,
-    ENDED as SAY_ENDED,
-    FINISHED,
-    FORGED,
-    GAVE_UP,
-    LEFT,
-    NOT_RESUMED,
-    RETRY,
-    UP as SAY_UP,
-    Exit,
-    Report,
-)
+from .outcomes import Exit, Report
 from .policy import History, Rules
 
 # States.
@@ -220,7 +208,7 @@ Step = tuple[Link, tuple[Action, ...]]
 
 def _spawn(link: Link) -> Step:
     starts = link.history.starts + 1
-    link = link._replace(state=STARTING, history=link.history._replace(starts=starts), session_since=None)
+    link = link._replace(state=STARTING, history=link.history._replace(starts=starts))
     return link, (Spawn(starts),)
 
 
@@ -246,7 +234,7 @@ def _running_command(link: Link, event: CommandSent) -> Step:
 
 
 def _starting_up(link: Link, event: WentUp) -> Step:
-    report = Report(SAY_UP, "", event.missing, link.history.starts, allocated=event.allocated)
+    report = Report(outcomes.UP, "", event.missing, link.history.starts, allocated=event.allocated)
     return link._replace(state=UP, told_up=True), (Tell(report),)
 
 
@@ -260,7 +248,7 @@ def _judge(link: Link, event: Exited) -> tuple[Link, Report, str, bool]:
     history, at_once = policy.learnt(link.history, result, session_s)
     entry = policy.verdict(result, event.ended, event.seen, link.rules, history)
     why = wording.reason(result, event.ended, event.seen, session_s is not None)
-    report = Report(DOWN, result, why, history.starts, None, session_s)
+    report = Report(outcomes.DOWN, result, why, history.starts, None, session_s)
     return link._replace(history=history, session_since=None), report, entry, at_once
 
 
@@ -275,17 +263,13 @@ def _running_exited(link: Link, event: Exited) -> Step:
         entry, at_once = policy.RESTART, True  # any other port will do
     decision = policy.decide(entry, link.rules, link.history, at_once, event.jitter)
     link, told = _told_down(link, report)
-    if event.without is not None and not 0 < link.rules.maxstart <= link.history.starts:
-        report = report._replace(outcome=NOT_RESUMED, reason=event.without.reason, session_s=None)
+    if event.without is not None and not policy.is_last_start(link.rules, link.history):
+        report = report._replace(outcome=outcomes.NOT_RESUMED, reason=event.without.reason, session_s=None)
         return _again(link, told, report, event.without.delay_s)
     if decision.delay_s is None:
-        if report.outcome in (FINISHED, LEFT):
-            told += (Tell(report._replace(event=SAY_ENDED)),)
-        else:
-            told += (Tell(report._replace(event=GAVE_UP, limit=decision.limit)),)
-        if report.outcome == FORGED:
-            return _ended(link, Exit(policy.SSH_FAILED), told)  # kssh has killed it
-        return _ended(link, _status(event.ended, decision.limit), told)
+        over = outcomes.ENDED if report.outcome in (outcomes.FINISHED, outcomes.LEFT) else outcomes.GAVE_UP
+        report = report._replace(event=over, limit=decision.limit)
+        return _ended(link, _status(event.ended, report), (*told, Tell(report)))
     # Without a person the next start would only ask the empty room again.
     report = report._replace(by_people=entry == policy.RARE)
     return _again(link, told, report, math.inf if event.unanswered else decision.delay_s)
@@ -293,7 +277,7 @@ def _running_exited(link: Link, event: Exited) -> Step:
 
 def _again(link: Link, told: tuple[Action, ...], report: Report, delay_s: float) -> Step:
     """Start ssh once more, after a while; infinity: when somebody asks for it."""
-    told += (Tell(report._replace(event=RETRY, start=link.history.starts + 1, delay_s=delay_s)),)
+    told += (Tell(report._replace(event=outcomes.RETRY, start=link.history.starts + 1, delay_s=delay_s)),)
     if delay_s == math.inf:
         return link._replace(state=WAITING), told
     if delay_s == 0:
@@ -302,11 +286,10 @@ def _again(link: Link, told: tuple[Action, ...], report: Report, delay_s: float)
     return link._replace(state=WAITING), (*told, Arm(DELAY, delay_s))
 
 
-def _status(ended: Exit, limit: bool) -> Exit:
+def _status(ended: Exit, report: Report) -> Exit:
     """Return what kssh ends with: ssh's own status, but never success for a link given up on."""
-    if limit and ended.code in (0, None):
-        return Exit(policy.SSH_FAILED)
-    return ended
+    killed = report.outcome == outcomes.FORGED  # by kssh, and nobody else needs to know of that
+    return Exit(policy.SSH_FAILED) if killed or (report.limit and ended.code in (0, None)) else ended
 
 
 def _ended(link: Link, ended: Exit, actions: tuple[Action, ...] = ()) -> Step:
@@ -322,93 +305,80 @@ def _waiting_retry(link: Link, event: RetryRequested | PathOpened) -> Step:
     return link, (Disarm(DELAY), *actions)
 
 
-_OF_AGE = "KSSH_MAXLIFETIME is over"
-
-
-def _stopped(link: Link, why: str = "") -> Report:
-    """Return the facts about a link that was stopped from outside, by a signal or by its age."""
-    return Report(SAY_ENDED, LEFT, why, link.history.starts, limit=bool(why))
-
-
 def _starting_open(link: Link, event: PathOpened) -> Step:
-    return _restart(link, "its first packets were lost")
+    return _restart(link, "its first packets were lost", KILL_DEAD_AFTER_S)
 
 
 def _running_dead(link: Link, event: LinkFoundDead) -> Step:
-    if link.session_since is not None and not link.rules.restartable:
-        return link, ()  # ssh will find out, and kssh can do nothing with it sooner
-    return _restart(link, event.reason)
+    # What cannot be restarted is left alone: ssh will find out, and nothing is gained by knowing it sooner.
+    return (link, ()) if _runs_once(link) else _restart(link, event.reason, KILL_DEAD_AFTER_S)
 
 
-def _restart(link: Link, reason: str) -> Step:
-    if 0 < link.rules.maxstart <= link.history.starts:
-        return link, ()
+def _running_retry(link: Link, event: RetryRequested) -> Step:
+    # Promise 1: to ask for a restart is not to ask for a command to be run twice.
+    return (link, ()) if _runs_once(link) else _restart(link, "", KILL_AFTER_S)
+
+
+def _runs_once(link: Link) -> bool:
+    """Tell whether what runs now must not be run again."""
+    return link.session_since is not None and not link.rules.restartable
+
+
+def _restart(link: Link, reason: str, kill_after_s: float) -> Step:
+    if policy.is_last_start(link.rules, link.history):
+        return link, ()  # it is not thrown away
     link = link._replace(state=RESTARTING, end_reason=reason)
-    return link, (Terminate(), Arm(KILL, KILL_DEAD_AFTER_S))
+    return link, (Terminate(), Arm(KILL, kill_after_s))
 
 
 def _any_deserted(link: Link, event: Deserted) -> Step:
     return link._replace(rules=link.rules._replace(attended=False)), ()
 
 
-def _end_of(event: StopRequested) -> Exit:
-    return Exit(signal=event.signal) if event.code is None else Exit(event.code)
+_Stop = Union[StopRequested, LifetimeElapsed]
 
 
-def _waiting_stop(link: Link, event: StopRequested) -> Step:
-    end = _end_of(event)
-    return _ended(link, end, (Disarm(DELAY), Tell(_stopped(link))))
+def _waiting_stop(link: Link, event: _Stop) -> Step:
+    end, why = _end_of(link, event)
+    return _ended(link, end, (Disarm(DELAY), Tell(_stopped(link, why))))
 
 
-def _waiting_lifetime(link: Link, event: LifetimeElapsed) -> Step:
-    end = _lifetime_status(link)
-    return _ended(link, end, (Disarm(DELAY), Tell(_stopped(link, _OF_AGE))))
-
-
-def _running_retry(link: Link, event: RetryRequested) -> Step:
-    if 0 < link.rules.maxstart <= link.history.starts:
-        return link, ()  # the last start that KSSH_MAXSTART allows is not thrown away
-    if link.session_since is not None and not link.rules.restartable:
-        return link, ()  # promise 1: asking for a restart is not asking to run a command twice
-    return link._replace(state=RESTARTING), (Terminate(), Arm(KILL, KILL_AFTER_S))
-
-
-def _running_stop(link: Link, event: StopRequested) -> Step:
-    link = link._replace(state=STOPPING, end=_end_of(event))
+def _running_stop(link: Link, event: _Stop) -> Step:
+    link, _ = _restarting_stop(link, event)
     return link, (Terminate(), Arm(KILL, KILL_AFTER_S))
 
 
-def _running_lifetime(link: Link, event: LifetimeElapsed) -> Step:
-    link = link._replace(state=STOPPING, end=_lifetime_status(link), end_reason=_OF_AGE)
-    return link, (Terminate(), Arm(KILL, KILL_AFTER_S))
+def _restarting_stop(link: Link, event: _Stop) -> Step:
+    end, why = _end_of(link, event)
+    return link._replace(state=STOPPING, end=end, end_reason=why), ()
 
 
-def _lifetime_status(link: Link) -> Exit:
-    """A tunnel that lived its time has done its work; a session cut short has not."""
-    return Exit(0 if link.rules.kind == TUNNEL else policy.SSH_FAILED)
+def _end_of(link: Link, event: _Stop) -> tuple[Exit, str]:
+    """Return what kssh ends with, and why in words, or "" where whoever asked for it knows."""
+    if isinstance(event, LifetimeElapsed):
+        # A tunnel that lived its time has done its work; a session cut short has not.
+        return Exit(0 if link.rules.kind == TUNNEL else policy.SSH_FAILED), "KSSH_MAXLIFETIME is over"
+    return Exit(signal=event.signal) if event.code is None else Exit(event.code), ""
+
+
+def _stopped(link: Link, why: str) -> Report:
+    """Return the facts about a link that was stopped from outside, by a signal or by its age."""
+    return Report(outcomes.ENDED, outcomes.LEFT, why, link.history.starts, limit=bool(why))
 
 
 def _told_kill(link: Link, event: KillElapsed) -> Step:
     return link, (Kill(),)
 
 
-def _restarting_stop(link: Link, event: StopRequested) -> Step:
-    return link._replace(state=STOPPING, end=_end_of(event)), ()
-
-
-def _restarting_lifetime(link: Link, event: LifetimeElapsed) -> Step:
-    return link._replace(state=STOPPING, end=_lifetime_status(link), end_reason=_OF_AGE), ()
-
-
 def _restarting_exited(link: Link, event: Exited) -> Step:
     link, report, _entry, _at_once = _judge(link, event)
     if _ended_by_itself(report, event, link.rules):
         link, told = _told_down(link, report)
-        return _ended(link, event.ended, (*told, Tell(report._replace(event=SAY_ENDED))))
+        return _ended(link, event.ended, (*told, Tell(report._replace(event=outcomes.ENDED))))
     report = report._replace(reason=link.end_reason or "restart asked for")
     link = link._replace(end_reason="")
     link, told = _told_down(link, report)
-    told += (Tell(report._replace(event=RETRY, start=link.history.starts + 1, delay_s=0.0)),)
+    told += (Tell(report._replace(event=outcomes.RETRY, start=link.history.starts + 1, delay_s=0.0)),)
     link, actions = _spawn(link)
     return link, (Disarm(KILL), *told, *actions)
 
@@ -417,9 +387,9 @@ def _ended_by_itself(report: Report, event: Exited, rules: Rules) -> bool:
     """Tell whether nothing may follow a run, although ssh was told to end for a restart."""
     if not rules.restartable and policy.may_have_run(event.seen, rules.kind):
         return True  # promise 1: the session began while ssh was told to end
-    if report.outcome == FINISHED and event.seen is None:
-        return rules.kind != TUNNEL and report.session_s is not None
-    return report.outcome in (FINISHED, LEFT)
+    if report.outcome == outcomes.FINISHED and event.seen is None:
+        return report.session_s is not None
+    return report.outcome in (outcomes.FINISHED, outcomes.LEFT)
 
 
 def _stopping_exited(link: Link, event: Exited) -> Step:
@@ -427,7 +397,7 @@ def _stopping_exited(link: Link, event: Exited) -> Step:
     end = link.end
     assert end is not None
     stopped = _stopped(link, link.end_reason)._replace(session_s=report.session_s)
-    link, told = _told_down(link, stopped._replace(event=DOWN))
+    link, told = _told_down(link, stopped._replace(event=outcomes.DOWN))
     return _ended(link, end, (*told, Tell(stopped)))
 
 
@@ -444,24 +414,24 @@ TABLE: dict[tuple[str, type], _Rule] = {
     (STARTING, PathOpened): _starting_open,
     (STARTING, LinkFoundDead): _running_dead,
     (STARTING, StopRequested): _running_stop,
-    (STARTING, LifetimeElapsed): _running_lifetime,
+    (STARTING, LifetimeElapsed): _running_stop,
     (UP, CommandSent): _running_command,
     (UP, Exited): _running_exited,
     (UP, RetryRequested): _running_retry,
     (UP, LinkFoundDead): _running_dead,
     (UP, StopRequested): _running_stop,
-    (UP, LifetimeElapsed): _running_lifetime,
+    (UP, LifetimeElapsed): _running_stop,
     (WAITING, DelayElapsed): _waiting_elapsed,
     (WAITING, RetryRequested): _waiting_retry,
     (WAITING, PathOpened): _waiting_retry,
     (WAITING, StopRequested): _waiting_stop,
-    (WAITING, LifetimeElapsed): _waiting_lifetime,
+    (WAITING, LifetimeElapsed): _waiting_stop,
     (RESTARTING, SessionReached): _running_session,
     (RESTARTING, CommandSent): _running_command,
     (RESTARTING, Exited): _restarting_exited,
     (RESTARTING, KillElapsed): _told_kill,
     (RESTARTING, StopRequested): _restarting_stop,
-    (RESTARTING, LifetimeElapsed): _restarting_lifetime,
+    (RESTARTING, LifetimeElapsed): _restarting_stop,
     (STOPPING, Exited): _stopping_exited,
     (STOPPING, KillElapsed): _told_kill,
     **{(state, Deserted): _any_deserted for state in STATES if state != ENDED},
@@ -472,20 +442,3 @@ def step(link: Link, event: Event) -> Step:
     """Return the link after an event, and the actions to perform in order."""
     rule = TABLE.get((link.state, type(event)))
     return (link, ()) if rule is None else rule(link, event)
-
-
-def has_gone_up(seen: Evidence, kind: str, remote_forwards: int, device: bool = False) -> bool:
-    """Tell whether the session and every requested forward are there.
-
-    remote_forwards  how many of them were asked for
-    device           a tunnel device was asked for, of an ssh that tells the answer
-
-    Local forwards are opened before the session phase and ssh ends itself if one fails; remote ones
-    are confirmed after it.  A user who switched ExitOnForwardFailure off accepts refused ones.
-    """
-    if seen.phase != SESSION or seen.forward_fatal or seen.replies is False:
-        return False
-    if device and not seen.device_answered:
-        return False
-    refused = sum(place != DEVICE for place in seen.remote_refused)
-    return kind != TUNNEL or seen.remote_up + refused >= remote_forwards

@@ -238,11 +238,16 @@ def verdict(result: str, ended: Exit, seen: Evidence | None, rules: Rules, histo
     return entry
 
 
+def is_last_start(rules: Rules, history: History) -> bool:
+    """Tell whether KSSH_MAXSTART allows no start after this one."""
+    return 0 < rules.maxstart <= history.starts
+
+
 def decide(entry: str, rules: Rules, history: History, at_once: bool, jitter: float) -> Decision:
     """Turn a table entry into a Decision; jitter is a random number in 0 ≤ jitter < 1."""
     if entry == END:
         return Decision(None)
-    if 0 < rules.maxstart <= history.starts:
+    if is_last_start(rules, history):
         return Decision(None, limit=True)
     if entry == FLAT:
         return Decision(min(PORT_HELD_S, rules.backoff_max_s))

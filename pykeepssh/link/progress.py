@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..ssh.evidence import AUTHENTICATED, CONNECTED, CONNECTING, SESSION, Evidence
-from . import machine
-from .kinds import STREAM
+from ..ssh.evidence import AUTHENTICATED, CONNECTED, CONNECTING, DEVICE, SESSION, Evidence
+from .kinds import STREAM, TUNNEL
 from .policy import Rules, may_have_run
 
 # The steps, in order.
@@ -28,7 +27,7 @@ class Progress:
     """The steps of one run."""
 
     def __init__(self, remote_forwards: int, device: bool) -> None:
-        """Begin a run; the arguments are those of machine.has_gone_up()."""
+        """Begin a run; the arguments are those of has_gone_up()."""
         self._remote_forwards = remote_forwards
         self._device = device
         self._told: set[str] = set()
@@ -63,5 +62,22 @@ class Progress:
             yield HAS_SESSION
         if seen.command_sent and rules.runs_no_command:
             yield HAS_COMMAND
-        if machine.has_gone_up(seen, rules.kind, self._remote_forwards, self._device):
+        if has_gone_up(seen, rules.kind, self._remote_forwards, self._device):
             yield IS_UP
+
+
+def has_gone_up(seen: Evidence, kind: str, remote_forwards: int, device: bool = False) -> bool:
+    """Tell whether the session and every requested forward are there.
+
+    remote_forwards  how many of them were asked for
+    device           a tunnel device was asked for, of an ssh that tells the answer
+
+    Local forwards are opened before the session phase and ssh ends itself if one fails; remote ones
+    are confirmed after it.  A user who switched ExitOnForwardFailure off accepts refused ones.
+    """
+    if seen.phase != SESSION or seen.forward_fatal or seen.replies is False:
+        return False
+    if device and not seen.device_answered:
+        return False
+    refused = sum(place != DEVICE for place in seen.remote_refused)
+    return kind != TUNNEL or seen.remote_up + refused >= remote_forwards

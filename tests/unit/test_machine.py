@@ -18,8 +18,6 @@ from pykeepssh.link.machine import (
     EVENTS,
     IDLE,
     KILL,
-    KILL_AFTER_S,
-    KILL_DEAD_AFTER_S,
     LIFETIME,
     RESTARTING,
     STARTING,
@@ -51,7 +49,6 @@ from pykeepssh.link.machine import (
     Tell,
     Terminate,
     WentUp,
-    has_gone_up,
     step,
 )
 from pykeepssh.link.multiplexer import Without
@@ -68,6 +65,7 @@ from pykeepssh.link.outcomes import (
     UNREACHABLE,
     UP as SAY_UP,
     Exit,
+    Report,
 )
 from pykeepssh.link.policy import HEALTHY_S, History, Rules
 from pykeepssh.ssh import evidence
@@ -91,6 +89,7 @@ def rules(kind: str = TUNNEL, **more: object) -> Rules:
 
 IN_SESSION = seen(phase=SESSION)
 COMMAND_ENDED = seen(phase=SESSION, command_ended=True)
+CLOSED = seen(phase=SESSION, spoke=True)
 REFUSED = seen(phase=CONNECTING, cause=evidence.UNREACHABLE, error="refused")
 NOT_ACCEPTED = seen(phase=CONNECTED, cause=evidence.DENIED)
 WRONG_HOST = seen(phase=CONNECTED, cause=evidence.HOST_KEY)
@@ -278,6 +277,8 @@ def test_a_shell_that_turns_out_to_be_a_command_is_not_started_again(before: lis
     shell = rules(SHELL, runs_no_command=True)
     _, actions = after(*events, exited(HEALTHY_S), rules=shell)
     assert delay(actions) == 0.0
+    link, _ = after(*events, CommandSent(), rules=shell)
+    assert link.rules == rules(COMMAND)
     _, actions = after(*events, CommandSent(), exited(HEALTHY_S), rules=shell)
     assert delay(actions) is None
     assert finish(actions) == FAILED
@@ -368,6 +369,7 @@ HISTORIES: dict[str, tuple[Rules, list[Run], list[float | None]]] = {
         [0.5, 1.0, None],
     ),
     "one start": (rules(maxstart=1), [(IN_SESSION, FAILED, 60.0)], [None]),
+    "no limit": (rules(maxstart=0), [(IN_SESSION, FAILED, 60.0)] * 2, [0.0] * 2),
     "a tunnel told to end by somebody comes back": (rules(), [(IN_SESSION, Exit(0), 60.0)], [0.0]),
     "a shell that ends": (rules(SHELL), [(COMMAND_ENDED, Exit(1), 60.0)], [None]),
     "a shell that is lost": (rules(SHELL), [(IN_SESSION, FAILED, 60.0)], [0.0]),
@@ -472,11 +474,14 @@ TOLD: dict[str, tuple[Rules, list[Event], list[tuple[str, str]]]] = {
         [SessionReached(0.0), WentUp(), RetryRequested(), exited(60.0, Exit(3), COMMAND_ENDED)],
         [(DOWN, FINISHED), (SAY_ENDED, FINISHED)],
     ),
-    "left while a restart is asked for": (
-        rules(),
-        [SessionReached(0.0), RetryRequested(), exited(60.0, left=True)],
-        [(SAY_ENDED, LEFT)],
-    ),
+    **{
+        f"left while a restart is asked for, {log}": (
+            rules(),
+            [SessionReached(0.0), RetryRequested(), exited(60.0, found=found, left=True)],
+            [(SAY_ENDED, LEFT)],
+        )
+        for log, found in (("with a log", IN_SESSION), ("without", None))
+    },
 }
 
 
@@ -485,6 +490,79 @@ def test_it_is_told(name: str) -> None:
     given_rules, events, expected = TOLD[name]
     _, actions = after(*events, link=Link(given_rules))
     assert told(actions) == expected
+
+
+def reports(actions: Iterable[Action]) -> list[Report]:
+    return [action.report for action in actions if isinstance(action, Tell)]
+
+
+# Rules, events after the start: the last thing that is told.
+SAID: dict[str, tuple[Rules, list[Event], Report]] = {
+    "a restart that was asked for": (
+        rules(),
+        [SessionReached(0.0), WentUp(), RetryRequested(), exited(60.0, Exit(0))],
+        Report(RETRY, LOST, "restart asked for", 2, 0.0, 60.0),
+    ),
+    "a start whose first packets were lost": (
+        rules(),
+        [PathOpened(), exited(1.0, Exit(signal=15), REFUSED)],
+        Report(RETRY, LOST, "its first packets were lost", 2, 0.0),
+    ),
+    "a connection that was found dead": (
+        rules(),
+        [SessionReached(0.0), WentUp(), LinkFoundDead("no route"), exited(60.0, Exit(0))],
+        Report(RETRY, LOST, "no route", 2, 0.0, 60.0),
+    ),
+    "a loss": (
+        rules(),
+        [SessionReached(0.0), WentUp(), exited(60.0, found=CLOSED)],
+        Report(RETRY, LOST, "the connection was closed", 2, 0.0, 60.0),
+    ),
+    "a failure before a session": (
+        rules(),
+        [exited(found=seen(phase=CONNECTED, spoke=True))],
+        Report(RETRY, UNREACHABLE, "ssh ended with status 255", 2, 0.5),
+    ),
+    "a loss that is the second in a short time": (
+        rules(),
+        [SessionReached(0.0), exited(60.0), SessionReached(61.0), exited(62.0, found=CLOSED)],
+        Report(RETRY, LOST, "the connection was closed", 3, 0.0, 1.0),
+    ),
+    "a stop": (
+        rules(),
+        [SessionReached(0.0), WentUp(), StopRequested(15), exited(60.0, Exit(0))],
+        Report(SAY_ENDED, LEFT, "", 1, session_s=60.0),
+    ),
+    "a stop while a dead connection is restarted": (
+        rules(),
+        [SessionReached(0.0), LinkFoundDead("no route"), StopRequested(15), exited(60.0, Exit(0))],
+        Report(SAY_ENDED, LEFT, "", 1, session_s=60.0),
+    ),
+    "a stop while it waits": (
+        rules(),
+        [exited(found=REFUSED), StopRequested(15)],
+        Report(SAY_ENDED, LEFT, "", 1),
+    ),
+    **{
+        f"the end of its time while it {what}": (
+            rules(),
+            [*events, *end],
+            Report(SAY_ENDED, LEFT, "KSSH_MAXLIFETIME is over", 1, limit=True),
+        )
+        for what, events, end in (
+            ("starts", [LifetimeElapsed()], [exited(found=REFUSED)]),
+            ("restarts", [RetryRequested(), LifetimeElapsed()], [exited(found=REFUSED)]),
+            ("waits", [exited(found=REFUSED)], [LifetimeElapsed()]),
+        )
+    },
+}
+
+
+@pytest.mark.parametrize("name", SAID)
+def test_what_is_told_of(name: str) -> None:
+    given_rules, events, expected = SAID[name]
+    _, actions = after(*events, link=Link(given_rules))
+    assert reports(actions)[-1] == expected
 
 
 def test_a_retry_names_the_start_to_come_and_an_end_the_last_one() -> None:
@@ -524,6 +602,12 @@ ENDS: dict[str, tuple[Rules, list[Event], Exit]] = {
     ),
     "at the limit": (rules(maxstart=1), [exited(found=REFUSED)], FAILED),
     "at the limit never success": (rules(maxstart=1), [exited(60.0, Exit(0))], FAILED),
+    "at the limit no signal of ssh's": (rules(maxstart=1), [exited(60.0, Exit(signal=9))], FAILED),
+    "at the limit another failure": (
+        rules(maxstart=2),
+        [SessionReached(0.0), exited(60.0), exited(61.0, Exit(127), seen())],
+        Exit(127),
+    ),
     "the signal that stopped kssh": (rules(), [StopRequested(15), exited(1.0, Exit(0))], Exit(signal=15)),
     "a code in place of a signal": (rules(), [exited(found=REFUSED), StopRequested(2, 255)], FAILED),
     "the signal, while it waits": (rules(), [exited(found=REFUSED), StopRequested(2)], Exit(signal=2)),
@@ -558,10 +642,24 @@ def test_it_ends_with(name: str) -> None:
     assert {a.timer for a in actions if isinstance(a, Disarm)} >= {LIFETIME, KILL}
 
 
-def test_an_end_by_age_says_so() -> None:
-    for events in ([LifetimeElapsed(), exited()], [exited(found=REFUSED), LifetimeElapsed()]):
-        _, actions = after(*events)
-        assert [a.report.reason for a in actions if isinstance(a, Tell)] == ["KSSH_MAXLIFETIME is over"]
+# Events after the start: the timers that what follows from the last one takes away.
+DISARMED: dict[str, tuple[list[Event], set[str]]] = {
+    "a start in place of a wait": ([exited(found=REFUSED), RetryRequested()], {DELAY}),
+    "an open path in place of a wait": ([exited(found=REFUSED), PathOpened()], {DELAY}),
+    "a stop while it waits": ([exited(found=REFUSED), StopRequested(15)], {DELAY, LIFETIME, KILL}),
+    "the end of its time while it waits": (
+        [exited(found=REFUSED), LifetimeElapsed()],
+        {DELAY, LIFETIME, KILL},
+    ),
+    "an ssh that ended when it was told to": ([RetryRequested(), exited(found=REFUSED)], {KILL}),
+}
+
+
+@pytest.mark.parametrize("name", DISARMED)
+def test_no_timer_outlives_what_it_was_for(name: str) -> None:
+    events, timers = DISARMED[name]
+    _, actions = after(*events)
+    assert {action.timer for action in actions if isinstance(action, Disarm)} == timers
 
 
 @pytest.mark.parametrize("event", [StopRequested(15), LifetimeElapsed(), RetryRequested()])
@@ -569,7 +667,7 @@ def test_an_end_by_age_says_so() -> None:
 def test_ssh_is_asked_to_end_and_then_made_to(event: Event, up: bool) -> None:
     begin: list[Event] = [SessionReached(0.0), WentUp()] if up else []
     link, actions = after(*begin, event)
-    assert actions == [Terminate(), Arm(KILL, KILL_AFTER_S)]
+    assert actions == [Terminate(), Arm(KILL, 3.0)]
     assert step(link, KillElapsed()) == (link, (Kill(),))
 
 
@@ -585,7 +683,7 @@ def test_the_last_start_that_is_allowed_is_not_thrown_away(event: Event) -> None
 @pytest.mark.parametrize("event", [PathOpened(), LinkFoundDead("gone")])
 def test_an_ssh_on_a_dead_path_gives_way_at_once(event: Event) -> None:
     link, actions = after(event)
-    assert actions == [Terminate(), Arm(KILL, KILL_DEAD_AFTER_S)]
+    assert actions == [Terminate(), Arm(KILL, 1.0)]
     _, actions = step(link, exited(found=REFUSED))
     assert delay(actions) == 0.0
 
@@ -632,8 +730,9 @@ def test_a_command_that_may_have_run_is_not_run_again(name: str, first_start: st
     assert finish(actions) == end.ended
 
 
-def test_a_command_that_did_not_run_may_be_started_afresh() -> None:
-    _, actions = after(RetryRequested(), exited(found=REFUSED), kind=COMMAND)
+@pytest.mark.parametrize("event", [RetryRequested(), LinkFoundDead("gone")])
+def test_a_command_that_did_not_run_may_be_restarted(event: Event) -> None:
+    _, actions = after(event, exited(found=REFUSED), kind=COMMAND)
     assert delay(actions) == 0.0
 
 
@@ -657,41 +756,6 @@ def test_a_restart_asked_for_follows_unless_ssh_ended_by_itself(name: str) -> No
     link, actions = after(*begin, RetryRequested(), exited(60.0, ended, found), kind=kind)
     assert (delay(actions) == 0.0) == follows
     assert (link.state == ENDED) == (not follows)
-
-
-# -- up ----------------------------------------------------------------------------------------------
-
-# evidence, kind, forwards asked for: is it up
-UPS = {
-    "connected": (seen(phase=CONNECTED), SHELL, 0, False),
-    "a shell's session": (IN_SESSION, SHELL, 2, True),
-    "a tunnel without remote forwards": (IN_SESSION, TUNNEL, 0, True),
-    "a tunnel before its forwards": (IN_SESSION, TUNNEL, 1, False),
-    "a tunnel with some": (seen(phase=SESSION, remote_up=1), TUNNEL, 2, False),
-    "a tunnel with all": (seen(phase=SESSION, remote_up=2), TUNNEL, 2, True),
-    "a tunnel that does without": (seen(phase=SESSION, remote_up=1, remote_refused=["80"]), TUNNEL, 2, True),
-    "a tunnel without its device, before its forwards": (
-        seen(phase=SESSION, remote_refused=["-w"]),
-        TUNNEL,
-        1,
-        False,
-    ),
-    "a tunnel some of whose replies are due": (seen(phase=SESSION, replies=False), TUNNEL, 0, False),
-    "a tunnel with every reply": (seen(phase=SESSION, replies=True), TUNNEL, 0, True),
-    "forwards without a session": (seen(phase=CONNECTED, remote_up=1), TUNNEL, 1, False),
-}
-
-
-@pytest.mark.parametrize("name", UPS)
-def test_up_is(name: str) -> None:
-    found, kind, forwards, expected = UPS[name]
-    assert has_gone_up(found, kind, forwards) == expected
-
-
-def test_a_tunnel_device_is_waited_for() -> None:
-    for answered in (False, True):
-        found = seen(phase=SESSION, device_answered=answered)
-        assert has_gone_up(found, TUNNEL, 0, device=True) == answered
 
 
 # -- any history -------------------------------------------------------------------------------------
@@ -887,6 +951,8 @@ def test_a_port_that_was_asked_for_again_and_refused_costs_no_wait() -> None:
     for ours, state in ((False, WAITING), (True, STARTING)):
         link, _ = after(SessionReached(0.0), exited(60.0), SessionReached(61.0))
         assert step(link, exited(61.0, found=PORT_REFUSED)._replace(our_port=ours))[0].state == state
+    first = exited(1.0, found=PORT_REFUSED)._replace(our_port=True)
+    assert after(first, attended=True)[0].state == ENDED  # it was no wish of the user's to wait
 
 
 @given(st.lists(st.sampled_from(list(SAMPLES.values())), max_size=30))

@@ -151,6 +151,18 @@ ENDINGS: dict[str, tuple[str, Exit, Evidence, str]] = {
         seen(phase=SESSION, host_key=True, asked_to_end=True, cause=evidence.DENIED),
         HOST_KEY,
     ),
+    "a host key refused, and killed": (
+        TUNNEL,
+        Exit(signal=9),
+        seen(phase=CONNECTED, host_key=True, cause=evidence.HOST_KEY),
+        LOST,
+    ),
+    "a remote port refused, and killed": (
+        TUNNEL,
+        Exit(signal=9),
+        seen(phase=SESSION, forward_fatal="remote", remote_refused=["80"]),
+        LOST,
+    ),
     "forged, and killed for it": (TUNNEL, Exit(signal=9), seen(phase=SESSION, forged=True), FORGED),
     "forged, and gone": (TUNNEL, FAILED, seen(command_ended=True, forged=True), FORGED),
     "not a word": (TUNNEL, FAILED, seen(), REFUSED_SETUP),
@@ -338,6 +350,11 @@ TOUCHED = {
     "a LocalCommand may have read": (seen(phase=AUTHENTICATED), False, True),
     "a session": (seen(phase=SESSION), True, True),
     "a master may have read": (seen(phase=CONNECTING, shared=True), False, True),
+    "the log tells of a session, and nobody else does": (
+        seen(phase=CONNECTED, may_have_begun=True),
+        True,
+        True,
+    ),
     "nobody knows": (None, True, True),
 }
 
@@ -396,6 +413,11 @@ def test_the_number_of_starts_is_limited(entry: str) -> None:
         assert (decision.delay_s is None) == over
 
 
+@pytest.mark.parametrize("maxstart", [-1, 0])
+def test_without_a_limit_there_is_always_a_next_start(maxstart: int) -> None:
+    assert not policy.is_last_start(rules(maxstart=maxstart), LATER._replace(starts=1000))
+
+
 def test_an_end_is_not_the_limits_doing() -> None:
     assert policy.decide(END, rules(maxstart=1), LATER, False, 0.5) == Decision(None)
 
@@ -448,7 +470,16 @@ LESSONS: dict[str, tuple[History, str, float | None, History, bool]] = {
         History(3, 1, failures=3),
         False,
     ),
-    "a host key refused in a session": (History(1), HOST_KEY, 60.0, History(1, failures=1), False),
+    **{
+        f"{result}, which is no session": (
+            History(2, 1, short=True),
+            result,
+            60.0,
+            History(2, 1, 1, short=True),
+            False,
+        )
+        for result in (HOST_KEY, PORT_HELD_REMOTE, FORGED)
+    },
     "a healthy session": (History(3, 1, 5, 2, True), LOST, HEALTHY_S, History(3, 2), True),
     "a short session": (History(1), LOST, 9.9, History(1, 1, 1, 0, True), True),
     "a second short session": (History(2, 1, 1, 0, True), LOST, 0.0, History(2, 2, 2, 0, True), False),

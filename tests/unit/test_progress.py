@@ -19,10 +19,20 @@ from pykeepssh.link.progress import (
     IS_SHARED,
     IS_UP,
     Progress,
+    has_gone_up,
 )
 from pykeepssh.ssh.evidence import AUTHENTICATED, CONNECTED, CONNECTING, SESSION, STARTED, Evidence
 
 Facts = dict[str, object]
+
+
+def evidence(**facts: object) -> Evidence:
+    """Return the Evidence with these facts."""
+    found = Evidence()
+    for name, value in facts.items():
+        assert hasattr(found, name)
+        setattr(found, name, value)
+    return found
 
 
 def told(kind: str, *moments: Facts, remote_forwards: int = 0, **rules: bool) -> list[list[str]]:
@@ -137,3 +147,49 @@ def test_nothing_is_told_twice_in_whatever_order_facts_come(order: tuple[str, ..
     news = told(SHELL, *({name: facts[name]} for name in order), runs_no_command=True)
     steps = [step for each in news for step in each]
     assert len(steps) == len(set(steps)) == 7
+
+
+# -- up ----------------------------------------------------------------------------------------------
+
+# evidence, kind, forwards asked for: is it up
+UPS = {
+    "connected": (evidence(phase=CONNECTED), SHELL, 0, False),
+    "a shell's session": (evidence(phase=SESSION), SHELL, 2, True),
+    "a tunnel without remote forwards": (evidence(phase=SESSION), TUNNEL, 0, True),
+    "a tunnel before its forwards": (evidence(phase=SESSION), TUNNEL, 1, False),
+    "a tunnel with some": (evidence(phase=SESSION, remote_up=1), TUNNEL, 2, False),
+    "a tunnel with all": (evidence(phase=SESSION, remote_up=2), TUNNEL, 2, True),
+    "a tunnel that does without": (
+        evidence(phase=SESSION, remote_up=1, remote_refused=["80"]),
+        TUNNEL,
+        2,
+        True,
+    ),
+    "a tunnel without its device, before its forwards": (
+        evidence(phase=SESSION, remote_refused=["-w"]),
+        TUNNEL,
+        1,
+        False,
+    ),
+    "a tunnel some of whose replies are due": (evidence(phase=SESSION, replies=False), TUNNEL, 0, False),
+    "a tunnel with every reply": (evidence(phase=SESSION, replies=True), TUNNEL, 0, True),
+    "a forward that ends ssh": (
+        evidence(phase=SESSION, remote_up=1, remote_refused=["80"], forward_fatal="remote"),
+        TUNNEL,
+        2,
+        False,
+    ),
+    "forwards without a session": (evidence(phase=CONNECTED, remote_up=1), TUNNEL, 1, False),
+}
+
+
+@pytest.mark.parametrize("name", UPS)
+def test_up_is(name: str) -> None:
+    found, kind, forwards, expected = UPS[name]
+    assert has_gone_up(found, kind, forwards) == expected
+
+
+def test_a_tunnel_device_is_waited_for() -> None:
+    for answered in (False, True):
+        found = evidence(phase=SESSION, device_answered=answered)
+        assert has_gone_up(found, TUNNEL, 0, device=True) == answered
