@@ -10,10 +10,12 @@ from .errors import STATUS, KsshError, printable
 from .link.kinds import STREAM, TUNNEL
 from .settings import AUTO, Settings
 from .ssh import args as sshargs
-from .system import effective, program
+from .system import config_files, program
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import NoReturn
+
     from .link.outcomes import Exit
     from .link.plan import Plan, Standing
     from .link.request import Request
@@ -57,13 +59,7 @@ def main() -> int:
 
 
 def _run(words: list[str]) -> int:
-
-    def tag_takes_argument() -> bool:
-        ssh = program.find(os.environ.get("KSSH_SSH", ""), os.environ)
-        version = effective.ask_version(ssh, program.environment_for(ssh, os.environb))
-        return version is not None and version >= (9, 4)
-
-    line = sshargs.parse(words, tag_takes_argument)
+    line = sshargs.parse(words, _tag_takes_argument)
     if line.long_option:
         return _long_option(line.long_option)
     settings = Settings(os.environ)
@@ -71,49 +67,108 @@ def _run(words: list[str]) -> int:
     # A query: ssh answers it alone, and so it does with a command line that it will refuse.
     if not line.complete or any(option.letter in sshargs.QUERIES for option in line.options):
         program.become(path, words)
-    program.wait_for_children()
-    environment = program.environment_for(path, os.environb)
-    if not program.is_named_ssh(path) and effective.ask_version(path, environment) is None:
-        program.become(path, words)  # Dropbear's client takes "-G" for nothing, and would connect
-    try:
-        question = effective.ask_configuration(path, line, environment)
-    except OSError as error:
-        raise KsshError(f"cannot run {printable(path)}: {error.strerror}") from error
-    try:
-        from .link import plan as planning  # while ssh reads its configuration
+    from .link import plan as planning  # 0.3 ms, which a query saves
 
-        standing = _standing(settings)
-        files = effective.Files(line)
-        named = files.naming(planning.DEFAULTS)
-        output, status = question.answer()
-    finally:
-        question.close()  # Ctrl-C: it is in a session of its own, and nothing else would end it
-    configuration = effective.parse_configuration(output) if status == 0 and output else None
+    program.wait_for_children()
+    if not program.is_named_ssh(path) and _version(path) is None:
+        program.become(path, words)  # Dropbear's client takes "-G" for nothing, and would connect
+    files = config_files.Files(line)
+    if not files.lasting:
+        program.become(path, words)  # "ssh -G" would leave nothing in it
+    standing = _standing(settings)
+    stream = program.is_usual(path) and planning.is_left_to_ssh(line, settings, standing)
+    if stream and not files.may_name(planning.MATTER_TO_STREAM):
+        _become(path, line, None, planning.make(line, None, settings, standing), settings)
+    configuration, status = _ask(path, line, files)
     if settings.interval_s == AUTO:
         from .system import measured  # 9 ms, and files: only where they were asked for
 
         settings.take_interval(measured.interval_s(settings.state_dir, configuration))
     plan = planning.make(line, configuration, settings, standing)
-    doubtful = {keyword: plan.defaults[keyword] for keyword in named if keyword in plan.defaults}
+    doubtful = files.naming(planning.DEFAULTS) & plan.defaults.keys()
     if doubtful:
-        settings.yielding = _explicit(files, path, line, configuration, doubtful)
+        defaults = {keyword: plan.defaults[keyword] for keyword in doubtful}
+        settings.yielding = _explicit(path, line, files, configuration, defaults)
         plan = planning.make(line, configuration, settings, standing)
     if status not in (0, None) and (standing.attended or plan.kind != TUNNEL):
         program.become(path, words)  # ssh refuses its configuration or an option: it says why
     if plan.unsure and status is None and planning.may_tell(plan, settings):
-        why = f"ssh -G did not tell within {effective.LIMIT_S:g} s whether a command is to run"
+        from .system.effective import LIMIT_S
+
+        why = f"ssh -G did not tell within {LIMIT_S:g} s whether a command is to run"
         program.complain(f"{printable(line.destination or '')}: {why}; not started again should the link die")
     if not plan.supervised:
-        if settings.given & _FILES:
-            _check_files(settings)
-        instead = _leave_hanging_master(plan, line, configuration, settings)
-        program.become(path, line.with_options(plan.first, plan.last, plan.without, instead))
+        _become(path, line, configuration, plan, settings)
     if plan.kind not in (STREAM, TUNNEL) and not program.can_have_pty():
         program.complain("no pseudo-terminal can be had; ssh runs alone, and will not be started again")
         program.become(path, line.with_options(plan.first, plan.last, plan.without))
     from .link.request import Request
 
     return _supervise(Request(path, line, configuration, plan, settings, standing))
+
+
+# The runner of "ssh -G" costs 0.6 ms to import, and most streams need none.
+
+
+def _ask(
+    path: str, line: CommandLine, files: config_files.Files
+) -> tuple[dict[str, list[str]] | None, int | None]:
+    """Return the configuration in force, None if ssh did not tell, and the status of "ssh -G"."""
+    from .system import effective
+
+    try:
+        question = effective.ask_configuration(path, line, program.environment_for(path, os.environb))
+    except OSError as error:
+        raise KsshError(f"cannot run {printable(path)}: {error.strerror}") from error
+    try:
+        files.read()  # meanwhile
+        output, status = question.answer()
+    finally:
+        question.close()  # Ctrl-C: it is in a session of its own, and nothing else would end it
+    return effective.parse_configuration(output) if status == 0 and output else None, status
+
+
+def _explicit(
+    path: str,
+    line: CommandLine,
+    files: config_files.Files,
+    configuration: dict[str, list[str]] | None,
+    defaults: dict[str, str],
+) -> frozenset[str]:
+    """Return the keywords that the user's files set; where ssh does not tell, that they may set."""
+    from .system import effective
+
+    if configuration is None:
+        return frozenset(defaults)
+    environment = program.environment_for(path, os.environb)
+    return effective.explicit(path, line, environment, files, configuration, defaults)
+
+
+def _version(path: str) -> tuple[int, int] | None:
+    from .system import effective
+
+    return effective.ask_version(path, program.environment_for(path, os.environb))
+
+
+def _tag_takes_argument() -> bool:
+    version = _version(program.find(os.environ.get("KSSH_SSH", ""), os.environ))
+    return version is not None and version >= (9, 4)
+
+
+def _become(
+    path: str,
+    line: CommandLine,
+    configuration: dict[str, list[str]] | None,
+    plan: Plan,
+    settings: Settings,
+) -> NoReturn:
+    """Let ssh take the place of kssh, with what the plan adds."""
+    if settings.given & _FILES:
+        from .system import checks  # 0.2 ms
+
+        checks.all_of(settings)
+    instead = _leave_hanging_master(plan, line, configuration, settings)
+    program.become(path, line.with_options(plan.first, plan.last, plan.without, instead))
 
 
 def _leave_hanging_master(
@@ -142,20 +197,6 @@ def _leave_hanging_master(
         shared = f"the shared connection {printable(control_path)} is dead ({why})"
         program.complain(f"{printable(line.destination or '')}: {shared}; going on without it")
     return planning.leave_master(plan, line)
-
-
-def _explicit(
-    files: effective.Files,
-    path: str,
-    line: CommandLine,
-    configuration: dict[str, list[str]] | None,
-    doubtful: dict[str, str],
-) -> frozenset[str]:
-    """Return the keywords that the user's files set; where ssh does not tell, that they may set."""
-    if configuration is None:
-        return frozenset(doubtful)
-    environment = program.environment_for(path, os.environb)
-    return files.explicit(path, line, environment, configuration, doubtful)
 
 
 def _supervise(request: Request) -> int:
@@ -188,21 +229,6 @@ def _supervise(request: Request) -> int:
 
 
 _FILES = frozenset(("HOOK", "LOGFILE", "PIDFILE", "STATE_DIR"))
-
-
-def _check_files(settings: Settings) -> None:
-    """Check what only a supervised link uses, so that a bad value never waits for the day it counts.
-
-    Raises KsshError.
-    """
-    from .system import notify, state as statefile
-
-    notify.Hook(settings.hook)
-    notify.Log(settings.loglevel, settings.logfile, None).close()
-    if settings.state_dir:
-        statefile.state_directory(settings.state_dir)
-    if settings.pidfile:
-        statefile.Pidfile.check(settings.pidfile)
 
 
 def _long_option(option: str) -> int:
@@ -246,7 +272,8 @@ def _standing(settings: Settings) -> Standing:
 
         return sits_there(ancestry.this_process(), ancestry.find)
 
-    return Standing(person, attended, session or attended, _can_ask(), session, stderr_shown)
+    asks = session or attended
+    return Standing(person, attended, asks, _can_ask(), session, stderr_shown, stdin_tty and stdout_tty)
 
 
 def _is_terminal(fd: int) -> bool:

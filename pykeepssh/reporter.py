@@ -13,7 +13,7 @@ from .link import history, machine, record, wording
 from .link.kinds import STREAM, TUNNEL
 from .link.outcomes import DOWN, GAVE_UP, RETRY, UP, Report
 from .link.request import Request
-from .system import files, notify, state
+from .system import checks, files, notify, state
 from .system.loop import WRITE, Loop
 
 TYPE_CHECKING = False
@@ -58,7 +58,7 @@ class Reporter:
         request, pidfile = self._request, self._request.settings.pidfile
         once = request.stands_once
         if pidfile:
-            state.Pidfile.check(pidfile)
+            checks.pidfile(pidfile)
         odd = self.files.open(
             request.settings.state_dir, self._name if once else f"{self._name}-{os.getpid()}"
         )

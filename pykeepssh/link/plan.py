@@ -6,6 +6,8 @@ effective configuration, who sits at the descriptors 0 to 2 and the settings are
 
 from __future__ import annotations
 
+from ..settings import AUTO
+from ..ssh import config
 from ..ssh.args import QUERIES
 from .kinds import ATTACH, COMMAND, QUERY, SHELL, STREAM, TUNNEL
 
@@ -18,6 +20,16 @@ if TYPE_CHECKING:
 
 # What kssh adds by itself to where a file may say what ssh takes by itself: "ssh -G" shows the same for both.
 DEFAULTS = ("serveraliveinterval", "connecttimeout", "exitonforwardfailure", "streamlocalbindunlink")
+# What of a configuration changes how kssh treats a stream that it starts once and leaves to ssh; nothing
+# else does.  RemoteCommand, StdinNull and ForkAfterAuthentication make a stream of a shell at most;
+# ControlMaster and ControlPersist are nothing without a path, and the rest is for links that are supervised.
+MATTER_TO_STREAM = (
+    "serveraliveinterval",  # the user's keepalive, or none, in place of kssh's
+    "serveralivecountmax",  # the user's, with the interval of kssh
+    "sessiontype",  # "none" is a tunnel
+    "requesttty",  # on a terminal, a command that gets one is supervised
+    "controlpath",  # a shared master that is dead is left alone
+)
 SSH_COUNTMAX = "3"  # ssh_config(5), ServerAliveCountMax
 QUIET_LEVELS = ("QUIET", "FATAL", "ERROR")
 ALONE = "ControlPath=none"  # a connection of its own
@@ -98,6 +110,7 @@ class Standing:
 
     person    tells whether a person, and no program, sits at the terminal that standard input and output
               are; asked only where it counts, for it may take a look at other processes
+    terminal  standard input and output are terminals
     attended  somebody who starts this sees what becomes of it
     asks      ssh has a terminal to ask on
     askpass   SSH_ASKPASS can answer in a person's place
@@ -106,7 +119,7 @@ class Standing:
     stderr_shown  standard error is that terminal
     """
 
-    __slots__ = ("askpass", "asks", "attended", "person", "session", "stderr_shown")
+    __slots__ = ("askpass", "asks", "attended", "person", "session", "stderr_shown", "terminal")
 
     def __init__(
         self,
@@ -116,8 +129,10 @@ class Standing:
         askpass: bool,
         session: bool = False,
         stderr_shown: bool = False,
+        terminal: bool = False,
     ) -> None:
         self.person = person
+        self.terminal = terminal
         self.attended = attended
         self.asks = asks
         self.askpass = askpass
@@ -136,24 +151,50 @@ def first_value(effective: Mapping[str, Sequence[str]] | None, keyword: str, oth
     return values[0] if values else otherwise
 
 
-def kind_of(line: CommandLine, effective: Mapping[str, Sequence[str]] | None, standing: Standing) -> str:
-    """Return the kind of session that a complete command line asks for."""
+def choice(effective: Mapping[str, Sequence[str]] | None, keyword: str, otherwise: str) -> str:
+    """Return the word that a keyword has from "ssh -G", in lower case, or another where that is not known.
+
+    For yes and no there are two spellings each, and which one ssh prints changes with its version.
+    """
+    word = first_value(effective, keyword, otherwise).lower()
+    return {"true": "yes", "false": "no"}.get(word, word)
+
+
+def is_left_to_ssh(line: CommandLine, settings: Settings, standing: Standing) -> bool:
+    """Tell whether a command line is a stream that ssh does alone, unless a file says otherwise.
+
+    A file can say so only by one of MATTER_TO_STREAM; the plan without an answer from ssh is then right.
+    """
+    options = "\n".join(line.values("o")).encode("utf-8", "surrogateescape")
+    return (
+        kind_of(line, None, lambda: standing.terminal) == STREAM
+        and not _is_supervised(STREAM, line, settings)
+        and settings.interval_s != AUTO  # the host's name and port tell what was found out
+        and not line.count("S")
+        and not config.named(options, MATTER_TO_STREAM)
+    )
+
+
+def kind_of(
+    line: CommandLine, effective: Mapping[str, Sequence[str]] | None, person: Callable[[], bool]
+) -> str:
+    """Return the kind of session that a complete command line asks for; person as in Standing."""
     if any(option.letter in QUERIES for option in line.options):
         return QUERY
     if line.destination is None or not line.complete:
         return QUERY
-    session = first_value(effective, "sessiontype", "none" if line.count("N") else "default")
+    session = choice(effective, "sessiontype", "none" if line.count("N") else "default")
     if line.count("W") or line.count("s") or session == "subsystem":
         return STREAM
     if session == "none":
         return TUNNEL
-    background = line.count("f") or first_value(effective, "forkafterauthentication", "no") == "yes"
-    no_stdin = background or line.count("n") or first_value(effective, "stdinnull", "no") == "yes"
+    background = line.count("f") or choice(effective, "forkafterauthentication", "no") == "yes"
+    no_stdin = background or line.count("n") or choice(effective, "stdinnull", "no") == "yes"
     if no_stdin:
         return STREAM
     command = _command(line, effective)
-    wish = first_value(effective, "requesttty", _wish_by_letters(line))
-    if wish in ("false", "no") or (command and wish == "auto") or not standing.person():
+    wish = choice(effective, "requesttty", _wish_by_letters(line))
+    if wish == "no" or (command and wish == "auto") or not person():
         return STREAM
     if not command:
         return SHELL
@@ -168,9 +209,8 @@ def _command(line: CommandLine, effective: Mapping[str, Sequence[str]] | None) -
 
 
 def _wish_by_letters(line: CommandLine) -> str:
-    if line.count("T"):
-        return "no"
-    return "yes" if line.count("t") else "auto"
+    wishes = [option.letter for option in line.options if option.letter in "tT"]
+    return {"T": "no", "t": "yes"}[wishes[-1]] if wishes else "auto"  # the last one counts
 
 
 def make(
@@ -183,16 +223,13 @@ def make(
 
     effective is what "ssh -G" said (keyword in lower case: values), or None if it could not be asked.
     """
-    kind = kind_of(line, effective, standing)
+    kind = kind_of(line, effective, standing.person)
     if kind == QUERY:
         return Plan(QUERY)
     unsure = kind == SHELL and not effective and settings.restart != "always"
     if unsure:
         kind = STREAM  # a RemoteCommand that nobody knows of must not run twice
-    # A master's clients, its socket and its process id are ssh's own.
-    waits = kind == STREAM and settings.first_start == "retry"  # until the server is there, no longer
-    by_itself = (kind == STREAM and not waits) or line.asks_to_be_master
-    supervised = settings.restart == "always" or (settings.restart != "never" and not by_itself)
+    supervised = _is_supervised(kind, line, settings)
     plan = Plan(kind, supervised)
     plan.unsure = unsure
     level = first_value(effective, "loglevel", _level_by_letters(line)).upper()
@@ -200,7 +237,7 @@ def make(
     _add_keepalive(plan, effective, settings)
     if not supervised:
         return plan
-    by_configuration = first_value(effective, "forkafterauthentication", "")
+    by_configuration = choice(effective, "forkafterauthentication", "")
     if line.count("f") or by_configuration == "yes":
         plan.background = True
         plan.without += "f"
@@ -213,12 +250,20 @@ def make(
         plan.add_default("ConnectTimeout", settings.connect_timeout_s, settings)
     elif timeout in ("none", "-1"):  # 0 is the user's word; "none" in a file is none for ssh itself
         plan.add("ConnectTimeout", settings.connect_timeout_s)
-    if kind != STREAM and first_value(effective, "controlpersist", "no") != "no":
+    if kind != STREAM and choice(effective, "controlpersist", "no") != "no":
         # A master in the background would take the session along, out of kssh's sight.
         plan.first.append("ControlPersist=no")
     if kind == TUNNEL:
         _add_for_tunnel(plan, line, effective, settings, standing)
     return plan
+
+
+def _is_supervised(kind: str, line: CommandLine, settings: Settings) -> bool:
+    if settings.restart in ("always", "never"):
+        return settings.restart == "always"
+    if line.asks_to_be_master:
+        return False  # a master's clients, its socket and its process id are ssh's own
+    return kind != STREAM or settings.first_start == "retry"  # until the server is there, no longer
 
 
 def _level_by_letters(line: CommandLine) -> str:
@@ -267,7 +312,7 @@ def _add_for_tunnel(
     settings: Settings,
     standing: Standing,
 ) -> None:
-    if first_value(effective, "exitonforwardfailure", "no") == "no":
+    if choice(effective, "exitonforwardfailure", "no") == "no":
         plan.add_default("ExitOnForwardFailure", "yes", settings)
     plan.defaults["streamlocalbindunlink"] = "yes"  # see add_for_restart()
     shared = first_value(effective, "controlpath", "none") != "none"
@@ -303,10 +348,8 @@ def shares_connection(plan: Plan, line: CommandLine, effective: Mapping[str, Seq
 
 def joins_master(effective: Mapping[str, Sequence[str]] | None) -> bool:
     """Tell whether ssh becomes a client of the shared master at its ControlPath, if there is one."""
-    wish = first_value(effective, "controlmaster", "no")
-    return (
-        wish in ("no", "false", "auto", "autoask") and first_value(effective, "controlpath", "none") != "none"
-    )
+    wish = choice(effective, "controlmaster", "no")
+    return wish in ("no", "auto", "autoask") and first_value(effective, "controlpath", "none") != "none"
 
 
 def leave_master(plan: Plan, line: CommandLine) -> dict[int, str]:
@@ -320,7 +363,7 @@ def leave_master(plan: Plan, line: CommandLine) -> dict[int, str]:
 
 def forks_away(plan: Plan, effective: Mapping[str, Sequence[str]] | None, shared: bool) -> bool:
     """Tell whether an ssh may leave its connection to a process of its own and become its client."""
-    persists = first_value(effective, "controlpersist", "no") != "no"
+    persists = choice(effective, "controlpersist", "no") != "no"
     return shared and persists and "ControlPersist=no" not in plan.first
 
 

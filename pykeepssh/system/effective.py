@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import os
 import select
-import stat
 import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
     from ..ssh.args import CommandLine
+    from .config_files import Files
 
 # About 4 ms as a rule; "Match exec" commands and name look-ups can take any time.
 LIMIT_S = 3.0
@@ -155,155 +155,60 @@ def _question(line: CommandLine, config: str | None = None) -> list[str]:
 
 
 def parse_configuration(output: bytes) -> dict[str, list[str]]:
-    """Return keyword in lower case: values in order, from the output of "ssh -G"."""
+    """Return keyword in lower case: values in order, from the output of "ssh -G" or "sshd -T".
+
+    OpenSSH 10.5 began to print keywords as its manual writes them.
+    """
     found: dict[str, list[str]] = {}
-    for entry in os.fsdecode(output).splitlines():
+    for entry in os.fsdecode(output).split("\n"):
         keyword, _, value = entry.partition(" ")
         if keyword:
             found.setdefault(keyword.lower(), []).append(value)
     return found
 
 
-# What "ssh -G" prints for a keyword is the same whether a file says "0" or nothing says anything.
+def explicit(
+    path: str,
+    line: CommandLine,
+    environment: Mapping[bytes, bytes],
+    files: Files,
+    configuration: Mapping[str, Sequence[str]],
+    defaults: Mapping[str, str],
+) -> frozenset[str]:
+    """Return the keywords that the files set to the very value which ssh takes where nobody sets them.
 
-_SYSTEM_FILE = "/etc/ssh/ssh_config"  # SSHDIR, of every package
-_WILD = "*?[]"
-_ODD = frozenset(b'"%$\\')  # quotes, tokens and variables: what a path becomes is for ssh to know
+    files          those of the command line
+    configuration  what "ssh -G" said: for both it is the same
+    defaults       keyword in lower case: another value
 
-
-class Files:
-    """The configuration files that ssh reads for a command line, looked through for single words.
-
-    paths  the files themselves, without those that they include
-
-    No more than that: which lines are for this host only ssh knows.
+    ssh is asked with the defaults behind its files, where the first value of a keyword counts: what
+    does not change was set before.  A keyword that ssh does not tell of counts as set.  Where no line
+    says 0 or no there is nothing to ask.
     """
-
-    def __init__(self, line: CommandLine) -> None:
-        """Choose the files as ssh.c does; nothing is read yet."""
-        given = line.values("F")
-        if not given:
-            import pwd  # 0.1 ms
-
-            try:
-                home = pwd.getpwuid(os.getuid()).pw_dir  # never HOME: as ssh
-            except KeyError:
-                home = "/"
-            self.paths = [home + "/.ssh/config", _SYSTEM_FILE]
-        else:
-            self.paths = [] if given[-1].lower() == "none" else [os.path.abspath(given[-1])]
-        self._texts: dict[str, bytes] = {}
-        self._unsure = False
-
-    def naming(self, keywords: Iterable[str]) -> frozenset[str]:
-        """Return which keywords, in lower case, stand anywhere in the files; all where that is not known."""
-        if not self._texts:
-            for path in self.paths:
-                self._read(path, "/etc/ssh" if path == _SYSTEM_FILE else "~/.ssh")
-        return frozenset(keyword for keyword in keywords if self._unsure or self._has(keyword.encode()))
-
-    def _denies(self, keyword: str) -> bool:
-        """Tell whether a line says 0 or no for a keyword, whichever host it is for."""
-        word = keyword.encode()
-        for text in self._texts.values():
-            if word in text:
-                for line in text.splitlines():
-                    words = line.translate(_BLANKS, b'"').split()
-                    # 0, 00 and 0s are times of nothing (sshd_config(5), TIME FORMATS).
-                    if words[:1] == [word] and words[1:] and not words[1].strip(b"0smhdw"):
-                        return True
-                    if words[:1] == [word] and words[1:2] in ([b"no"], [b"false"]):
-                        return True
-        return self._unsure
-
-    def _has(self, word: bytes) -> bool:
-        return any(word in text for text in self._texts.values())
-
-    def _read(self, path: str, folder: str) -> None:
-        if path in self._texts:
-            return
-        text = self._texts[path] = b""
-        try:
-            if not stat.S_ISREG(os.stat(path).st_mode):
-                return  # what is read from a FIFO is not there for ssh
-            with open(path, "rb") as file:
-                written = file.read()
-        except OSError:
-            return  # as ssh, which goes on without it or ends
-        text = self._texts[path] = written.lower()
-        if b"include" not in text:
-            return
-        for line in written.splitlines():
-            words = line.translate(_BLANKS).split()
-            if words and words[0].lower() == b"include":
-                for word in words[1:]:
-                    self._include(word, folder)
-
-    def _include(self, word: bytes, folder: str) -> None:
-        path = os.path.expanduser(os.path.join(folder, os.fsdecode(word)))
-        above, name = os.path.split(path)
-        wild = [at for at, char in enumerate(name) if char in _WILD]
-        if not _ODD.isdisjoint(word) or path.startswith("~") or any(char in above for char in _WILD):
-            self._unsure = True
-        elif not wild:
-            self._read(path, folder)
-        else:
-            try:
-                there = os.listdir(above)
-            except OSError:
-                return
-            # Importing glob would cost 5 ms.  These may be more than ssh takes, and a word too many costs
-            # one question.
-            for other in there:
-                if other.startswith(name[: wild[0]]) and other.endswith(name[wild[-1] + 1 :]):
-                    self._read(os.path.join(above, other), folder)
-
-    def explicit(
-        self,
-        path: str,
-        line: CommandLine,
-        environment: Mapping[bytes, bytes],
-        configuration: Mapping[str, Sequence[str]],
-        defaults: Mapping[str, str],
-    ) -> frozenset[str]:
-        """Return the keywords that the files set to the very value which ssh takes where nobody sets them.
-
-        configuration  what "ssh -G" said
-        defaults       keyword in lower case: another value
-
-        ssh is asked with the defaults behind its files, where the first value of a keyword counts: what
-        does not change was set before.  A keyword that ssh does not tell of counts as set.  Where no line
-        says 0 or no there is nothing to ask.
-        """
-        defaults = {keyword: value for keyword, value in defaults.items() if self._denies(keyword)}
-        if not defaults:
-            return frozenset()
-        if any(char in path for path in self.paths for char in '"\\\n'):
-            return frozenset(defaults)
-        # Behind what is only set once the name is canonical, or the rest is known.
-        last = "final all" if self._has(b"final") or self._has(b"canonical") else "all"
-        lines = [f'Include "{_literally(path)}"' for path in self.paths]
-        lines += [f"Match {last}", *(f"{keyword} {value}" for keyword, value in defaults.items())]
-        try:
-            source = _file_of(os.fsencode("\n".join(lines) + "\n"))
-        except OSError:
-            return frozenset(defaults)
-        try:
-            words = _question(line, "/dev/stdin")
-            output, _ = Question(path, words, environment, source).answer()
-        except OSError:
-            output = b""
-        finally:
-            os.close(source)
-        told = parse_configuration(output)
-        return frozenset(
-            keyword
-            for keyword in defaults
-            if keyword not in told or told[keyword] == configuration.get(keyword)
-        )
-
-
-_BLANKS = bytes.maketrans(b"=\t", b"  ")
+    defaults = {keyword: value for keyword, value in defaults.items() if files.may_deny(keyword)}
+    if not defaults:
+        return frozenset()
+    if any(char in path for path in files.paths for char in '"\\\n'):
+        return frozenset(defaults)
+    # Behind what is only set once the name is canonical, or the rest is known.
+    last = "final all" if files.hold(b"final") or files.hold(b"canonical") else "all"
+    lines = [f'Include "{_literally(path)}"' for path in files.paths]
+    lines += [f"Match {last}", *(f"{keyword} {value}" for keyword, value in defaults.items())]
+    try:
+        source = _file_of(os.fsencode("\n".join(lines) + "\n"))
+    except OSError:
+        return frozenset(defaults)
+    try:
+        words = _question(line, "/dev/stdin")
+        output, _ = Question(path, words, environment, source).answer()
+    except OSError:
+        output = b""
+    finally:
+        os.close(source)
+    told = parse_configuration(output)
+    return frozenset(
+        keyword for keyword in defaults if keyword not in told or told[keyword] == configuration.get(keyword)
+    )
 
 
 def _literally(path: str) -> str:

@@ -11,15 +11,16 @@ waiting for anybody.  Modes are ours to choose, whatever the umask is.
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import grp
 import os
 import pwd
 import stat
-from collections.abc import Iterator, Mapping
 
 from ..errors import printable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _MOST_LINKS = 40  # MAXSYMLINKS, path_resolution(7)
 _NO_SURPRISE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
@@ -39,7 +40,7 @@ def own_directory(path: str) -> str:
     for name in missing:
         here = os.path.join(here, name)
         try:
-            with exact_modes():
+            with ExactModes():
                 os.mkdir(here, 0o700)
         except FileExistsError:
             return own_directory(path)  # another kssh was faster
@@ -69,7 +70,7 @@ def fresh_directory(parent: str) -> str:
     if missing:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
     path = os.path.join(here, f"kssh-{os.urandom(8).hex()}")
-    with exact_modes():
+    with ExactModes():
         os.mkdir(path, 0o700)
     return path
 
@@ -204,6 +205,8 @@ def _others_may_write(path: str, found: os.stat_result) -> bool:
 
 def _is_private_group(gid: int) -> bool:
     """Tell whether a group has only us in it: many systems give each user one, and the umask 002."""
+    import grp  # 0.2 ms, and seldom needed
+
     try:
         name = pwd.getpwuid(os.geteuid()).pw_name
         group = grp.getgrgid(gid)
@@ -231,19 +234,19 @@ def working_directory() -> str:
 # Files.
 
 
-@contextlib.contextmanager
-def exact_modes() -> Iterator[None]:
+class ExactModes:
     """Make files and directories with just the mode that is asked for, from their first moment on."""
-    before = os.umask(0)
-    try:
-        yield
-    finally:
-        os.umask(before)
+
+    def __enter__(self) -> None:
+        self._before = os.umask(0)
+
+    def __exit__(self, *_: object) -> None:
+        os.umask(self._before)
 
 
 def open_own(path: str, flags: int, mode: int = 0o600) -> int:
     """Open a regular file of ours or root's, in a directory that counts.  Raises OSError."""
-    with exact_modes():
+    with ExactModes():
         fd = os.open(path, flags | _NO_SURPRISE, mode)
     try:
         found = os.fstat(fd)
@@ -259,6 +262,22 @@ def open_own(path: str, flags: int, mode: int = 0o600) -> int:
     return fd
 
 
+def open_log(path: str) -> int:
+    """Open a log file to append to, private if it is new, as log.c does.  Raises OSError.
+
+    A FIFO that nobody has opened to read is no reason to wait: it is opened to read as well, as
+    syslog daemons do it.
+    """
+    flags = os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
+    with ExactModes():
+        try:
+            return os.open(path, flags | os.O_WRONLY, 0o600)
+        except OSError as error:
+            if error.errno != errno.ENXIO or not stat.S_ISFIFO(os.stat(path).st_mode):
+                raise
+            return os.open(path, flags | os.O_RDWR, 0o600)
+
+
 def read(path: str, most: int) -> bytes | None:
     """Return what a file of ours holds, no more than so many bytes; None if it cannot be read."""
     try:
@@ -266,6 +285,22 @@ def read(path: str, most: int) -> bytes | None:
             return file.read(most)
     except OSError:
         return None
+
+
+def read_regular(path: str, most: int) -> bytes:
+    """Return what a regular file holds, whoever it belongs to; no FIFO and no device is opened.
+
+    Raises OSError, also for more bytes than most.
+    """
+    if stat.S_ISREG(os.stat(path).st_mode):
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        try:
+            found = os.fstat(fd)
+            if stat.S_ISREG(found.st_mode) and found.st_size <= most:
+                return os.read(fd, most)
+        finally:
+            os.close(fd)
+    raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
 
 
 def write_by_rename(path: str, data: bytes, mode: int = 0o600) -> None:

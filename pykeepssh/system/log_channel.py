@@ -53,7 +53,7 @@ class LogChannel:
         self._folder = files.fresh_directory(folder)
         path = os.path.join(self._folder, "log")
         try:
-            with files.exact_modes():
+            with files.ExactModes():
                 os.mkfifo(path, 0o600)
             # Before ssh is started: it would block on a FIFO that nobody reads.
             return path, os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)

@@ -5,7 +5,6 @@ Knows descriptors, files and syslog.  Must not know when something is worth sayi
 
 from __future__ import annotations
 
-import errno
 import os
 import signal
 import stat
@@ -13,9 +12,9 @@ import syslog
 import time
 from collections.abc import Callable, Mapping
 
-from ..errors import BadValue, printable
+from ..errors import printable
 from ..settings import LOG_LEVELS
-from . import files
+from . import checks, files
 from .sink import Sink, Syslog
 
 TYPE_CHECKING = False
@@ -58,11 +57,8 @@ class Log:
         self.path = ""
         self.detached = False
         if path:
-            try:
-                self.path = os.path.abspath(path)  # -f changes the directory
-                self._file = Sink(open_log(path), lambda dropped: _stamped(_lost(dropped)), ours=True)
-            except OSError as error:
-                raise BadValue("KSSH_LOGFILE", path, f"a file to append to ({error.strerror})") from error
+            self._file = Sink(checks.log_file(path), lambda dropped: _stamped(_lost(dropped)), ours=True)
+            self.path = os.path.abspath(path)  # -f changes the directory
 
     def write(self, level: int, text: str, shown: bool = False) -> None:
         """Write one line at a level; text holds no control characters.
@@ -126,7 +122,7 @@ class Log:
         except OSError:
             return
         try:
-            present.move(open_log(self.path))
+            present.move(files.open_log(self.path))
         except OSError:
             return  # the old one is better than none
 
@@ -158,22 +154,6 @@ def complain(text: str) -> None:
     sink.close()
 
 
-def open_log(path: str) -> int:
-    """Open a log file to append to, private if it is new, as log.c does.  Raises OSError.
-
-    A FIFO that nobody has opened to read is no reason to wait: it is opened to read as well, as
-    syslog daemons do it.
-    """
-    flags = os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
-    with files.exact_modes():
-        try:
-            return os.open(path, flags | os.O_WRONLY, 0o600)
-        except OSError as error:
-            if error.errno != errno.ENXIO or not stat.S_ISFIFO(os.stat(path).st_mode):
-                raise
-            return os.open(path, flags | os.O_RDWR, 0o600)
-
-
 def can_be_read(fd: int) -> bool:
     """Tell whether what is written to a descriptor can reach anybody: it is open and not /dev/null."""
     try:
@@ -190,7 +170,7 @@ class SshLines:
 
     def __init__(self, path: str | None) -> None:
         """Open the user's -E file, or syslog for None.  Raises OSError."""
-        self.sink = None if path is None else Sink(open_log(path), _line_lost, ours=True)
+        self.sink = None if path is None else Sink(files.open_log(path), _line_lost, ours=True)
         self._syslog = Syslog("ssh", syslog.LOG_USER)
 
     def write(self, line: bytes) -> None:
@@ -220,18 +200,10 @@ class Hook:
 
     def __init__(self, program: str) -> None:
         """Check the program.  Raises BadValue if it cannot be run."""
-        self._program = program
+        self._program = checks.hook(program) if program else ""
         self._running: list[subprocess.Popen[bytes]] = []
         self._waiting: list[Mapping[str, str]] = []
         self._last_started = 0.0
-        if not program:
-            return
-        try:
-            self._program = os.path.abspath(program)
-        except OSError:
-            pass  # a relative path, and the working directory is gone
-        if not (os.path.isfile(program) and os.access(program, os.X_OK)):
-            raise BadValue("KSSH_HOOK", program, "a program that can be run, with its path")
 
     def run(self, facts: Mapping[str, str]) -> str | None:
         """Start the program with facts in its environment; return None, or why it was not started."""

@@ -6,7 +6,6 @@ Knows PATH, exec and what Python changes in a process that ssh must not inherit.
 from __future__ import annotations
 
 import os
-import select
 
 from ..errors import KsshError, printable
 
@@ -24,6 +23,8 @@ if TYPE_CHECKING:
 
 # Where OpenSSH installs itself (pathnames.h) and where packages put it, for a PATH without ssh.
 USUAL_PLACES = ("/usr/bin/ssh", "/usr/local/bin/ssh", "/opt/homebrew/bin/ssh", "/bin/ssh")
+# Where the packages of systems put it whose files system/config_files.py knows.
+_USUAL = "/usr/bin/ssh"
 # Counts how many programs named ssh that are scripts called kssh again, one inside the other.
 NESTING = "KSSH_NESTING"
 DEEPEST = 8
@@ -105,6 +106,11 @@ def is_script(path: str) -> bool:
 def is_named_ssh(path: str) -> bool:
     """Tell whether a program is called ssh where it lies: a link of that name may lead to another client."""
     return os.path.basename(os.path.realpath(path)) == "ssh"
+
+
+def is_usual(path: str) -> bool:
+    """Tell whether a program is the ssh that comes with the system."""
+    return os.path.realpath(path) == _USUAL and not is_script(path)
 
 
 def _is_kssh(path: str) -> bool:
@@ -201,6 +207,8 @@ PATIENCE_MS = 500  # a reader that is alive takes a line in less
 
 def complain(text: str, name: str = "kssh") -> None:
     """Write one line of ours to standard error, which may be closed, or full and read by nobody."""
+    import select  # 0.3 ms
+
     poll = select.poll()
     poll.register(2, select.POLLOUT)
     if not poll.poll(PATIENCE_MS):

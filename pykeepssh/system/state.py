@@ -17,9 +17,9 @@ import sys
 import time
 import zlib
 
-from ..errors import BadValue, printable
+from ..errors import printable
 from ..link import history, record
-from . import files
+from . import checks, files
 
 # A lock that was released a moment ago, by a link that is just ending, is worth this wait.
 LOCK_WAIT_S = 0.5
@@ -86,10 +86,7 @@ def state_directory(wanted: str) -> tuple[str | None, str | None]:
     where all is as it should be.  Raises BadValue if KSSH_STATE_DIR cannot be used.
     """
     if wanted:
-        try:
-            return files.own_directory(os.path.abspath(wanted)), None
-        except OSError as error:
-            raise _bad_directory(wanted, "to write to", error) from error
+        return checks.state_directory(wanted), None
     usual, *others = _usual_directories()
     try:
         return files.own_directory(usual), None
@@ -115,7 +112,7 @@ def existing_directories(wanted: str) -> tuple[list[str], str | None]:
         except FileNotFoundError:
             return [], None
         except OSError as error:
-            raise _bad_directory(wanted, "", error) from error
+            raise checks.bad_state_directory(wanted, "a directory", error) from error
     found, why = [], None
     usual, *others = _usual_directories()
     for folder in (usual, *others):
@@ -127,11 +124,6 @@ def existing_directories(wanted: str) -> tuple[list[str], str | None]:
             # Anybody may put a directory of our name into /tmp: that is no news.
             why = f"{printable(usual)} is left alone: {error.strerror}" if folder == usual else why
     return found, why
-
-
-def _bad_directory(wanted: str, to: str, error: OSError) -> BadValue:
-    kind = " ".join(["a directory", to]).strip()
-    return BadValue("KSSH_STATE_DIR", wanted, f"{kind} ({error.strerror})")
 
 
 def _usual_directories() -> list[str]:
@@ -379,21 +371,7 @@ class Pidfile:
             self._path = os.path.abspath(path)
             files.write_by_rename(self._path, b"%d\n" % os.getpid(), 0o644)
         except OSError as error:
-            raise self._bad(path, error.strerror) from error
-
-    @classmethod
-    def check(cls, path: str) -> None:
-        """Check that the file could be written.  Raises BadValue."""
-        try:
-            folder = os.path.dirname(os.path.abspath(path))
-        except OSError as error:  # a relative path, and the working directory is gone
-            raise cls._bad(path, error.strerror) from error
-        if os.path.isdir(path) or not os.access(folder, os.W_OK | os.X_OK):
-            raise cls._bad(path, "not writable")
-
-    @staticmethod
-    def _bad(path: str, why: str | None) -> BadValue:
-        return BadValue("KSSH_PIDFILE", path, f"a file that can be written ({why})")
+            raise checks.bad_pidfile(path, error.strerror) from error
 
     def remove(self) -> None:
         """Remove the file if it is still ours."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import time
 from pathlib import Path
 
@@ -11,10 +12,16 @@ import pytest
 
 from harness import alive, need, wait_for
 from pykeepssh.ssh.args import CommandLine, parse
-from pykeepssh.system.effective import Files, Question, ask_configuration, parse_configuration
+from pykeepssh.system.config_files import Files
+from pykeepssh.system.effective import Question, ask_configuration, explicit, parse_configuration
 
 ENVIRONMENT = dict(os.environb)
 DEFAULTS = {"serveraliveinterval": "15", "exitonforwardfailure": "yes", "streamlocalbindunlink": "yes"}
+
+
+# Debian has more names for ServerAliveInterval.
+_ASKED = subprocess.run([need("ssh"), "-G", "-oSetupTimeOut=5", "h"], capture_output=True, check=False)
+DEBIAN = _ASKED.returncode == 0
 
 
 def line_of(*words: str) -> CommandLine:
@@ -101,6 +108,10 @@ FILES: dict[str, tuple[dict[str, str], set[str]]] = {
         {"config": "Include {folder}/more", "more": "ServerAliveInterval 0"},
         {"serveraliveinterval"},
     ),
+    "in an included file at home": (
+        {"config": "Include ~/more", "home/more": "ServerAliveInterval 0"},
+        {"serveraliveinterval"},
+    ),
     "in one of many": (
         {"config": "Host h\nInclude {folder}/*.conf", "a.conf": "", "b.conf": "ServerAliveInterval 0"},
         {"serveraliveinterval"},
@@ -127,19 +138,27 @@ FILES: dict[str, tuple[dict[str, str], set[str]]] = {
         {'co"nfig': "Host other\n ServerAliveInterval 0"},
         {"serveraliveinterval"},
     ),
+    "by a name that only Debian knows": (
+        {"config": "IgnoreUnknown ProtocolKeepAlives\nProtocolKeepAlives 0"},
+        {"serveraliveinterval"} if DEBIAN else set(),
+    ),
     "another keyword": ({"config": "ServerAliveCountMax 0"}, set()),
 }
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_word_of_the_user_s_is_known_although_it_changes_nothing(name: str, tmp_path: Path) -> None:
+def test_a_word_of_the_user_s_is_known_although_it_changes_nothing(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     files, expected = FILES[name]
+    environment = {**ENVIRONMENT, b"HOME": os.fsencode(tmp_path / "home")}
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
     for path, text in files.items():
         (tmp_path / path).parent.mkdir(exist_ok=True)
         (tmp_path / path).write_text(text.replace("{folder}", str(tmp_path)) + "\n")
     ssh = need("ssh")
     line = line_of("-F", str(tmp_path / next(iter(files))), "-N", "h")
-    output, status = ask_configuration(ssh, line, ENVIRONMENT).answer()
+    output, status = ask_configuration(ssh, line, environment).answer()
     if status != 0:
         assert name == "in a file that includes itself"
         return
@@ -149,7 +168,7 @@ def test_a_word_of_the_user_s_is_known_although_it_changes_nothing(name: str, tm
     assert named >= expected
     if name in ("nothing", "another keyword"):
         assert not named
-    assert read.explicit(ssh, line, ENVIRONMENT, configuration, DEFAULTS) == expected
+    assert explicit(ssh, line, environment, read, configuration, DEFAULTS) == expected
 
 
 # What needs no second question: a line of a file.
@@ -167,16 +186,15 @@ def test_a_word_that_ssh_tells_of_needs_no_second_question(text: str, tmp_path: 
     files = Files(line_of("-F", str(tmp_path / "config"), "h"))
     files.naming(DEFAULTS)
     # A program that does not tell leaves every word to the user.
-    assert files.explicit("/bin/false", line_of("h"), ENVIRONMENT, {}, DEFAULTS) == frozenset()
+    assert explicit("/bin/false", line_of("h"), ENVIRONMENT, files, {}, DEFAULTS) == frozenset()
 
 
-@pytest.mark.parametrize("value", ["0", "00", "0s", '"0"', "= 0", "=0", "no"])
+@pytest.mark.parametrize("value", ["0", "00", "0s", '"0"', "'0'", "= 0", "=0", "no"])
 def test_a_nothing_is_known_however_it_is_written(value: str, tmp_path: Path) -> None:
     (tmp_path / "config").write_text(f"\tserveraliveINTERVAL {value}\n")
     files = Files(line_of("-F", str(tmp_path / "config"), "h"))
     files.naming(DEFAULTS)
-    explicit = files.explicit("/bin/false", line_of("h"), ENVIRONMENT, {}, DEFAULTS)
-    assert explicit == {"serveraliveinterval"}
+    assert explicit("/bin/false", line_of("h"), ENVIRONMENT, files, {}, DEFAULTS) == {"serveraliveinterval"}
 
 
 def test_the_command_line_is_a_word_too(tmp_path: Path) -> None:
@@ -185,8 +203,8 @@ def test_the_command_line_is_a_word_too(tmp_path: Path) -> None:
     configuration = parse_configuration(ask_configuration(need("ssh"), line, ENVIRONMENT).answer()[0])
     files = Files(line)
     files.naming(DEFAULTS)
-    explicit = files.explicit(need("ssh"), line, ENVIRONMENT, configuration, DEFAULTS)
-    assert explicit == {"serveraliveinterval"}
+    found = explicit(need("ssh"), line, ENVIRONMENT, files, configuration, DEFAULTS)
+    assert found == {"serveraliveinterval"}
 
 
 def test_an_ssh_that_does_not_tell_leaves_the_word_to_the_user(tmp_path: Path) -> None:
@@ -195,20 +213,5 @@ def test_an_ssh_that_does_not_tell_leaves_the_word_to_the_user(tmp_path: Path) -
     files = Files(line)
     files.naming(DEFAULTS)
     for path in ("/bin/false", "/nonexistent"):
-        explicit = files.explicit(path, line, ENVIRONMENT, {}, DEFAULTS)
-        assert explicit == {"serveraliveinterval", "exitonforwardfailure"}
-
-
-def test_the_files_are_those_of_ssh() -> None:
-    own, system = Files(line_of("h")).paths
-    assert own.endswith("/.ssh/config")
-    assert system == "/etc/ssh/ssh_config"
-    assert Files(line_of("-F", "none", "h")).paths == []
-    assert Files(line_of("-F", "a", "h", "-F", "/b")).paths == ["/b"]
-    assert Files(line_of("-F", "a", "h")).paths == [str(Path.cwd() / "a")]
-
-
-def test_what_cannot_be_read_is_no_reason_to_wait(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "fifo")
-    for path in (tmp_path / "fifo", tmp_path / "none", tmp_path):
-        assert Files(line_of("-F", str(path), "h")).naming(DEFAULTS) == frozenset()
+        found = explicit(path, line, ENVIRONMENT, files, {}, DEFAULTS)
+        assert found == {"serveraliveinterval", "exitonforwardfailure"}

@@ -51,10 +51,13 @@ TO_EXEC = (
     "errors",
     "settings",
     "ssh.args",
+    "ssh.config",
     "link.kinds",
     "link.plan",
+    "system.checks",
+    "system.config_files",
+    "system.files",
     "system.program",
-    "system.effective",
 )
 SLOW = frozenset(
     (
@@ -69,6 +72,10 @@ SLOW = frozenset(
         "subprocess",
         "signal",
         "enum",
+        "contextlib",
+        "functools",
+        "collections",
+        "select",
     )
 )
 

@@ -10,6 +10,7 @@ from pykeepssh.link.kinds import ATTACH, COMMAND, QUERY, SHELL, STREAM, TUNNEL
 from pykeepssh.link.plan import (
     DEFAULTS,
     IDS,
+    MATTER_TO_STREAM,
     NAMES,
     NO_TAGS,
     TAG_ALL,
@@ -18,8 +19,10 @@ from pykeepssh.link.plan import (
     add_for_restart,
     add_log_channel,
     add_resume,
+    choice,
     first_value,
     forks_away,
+    is_left_to_ssh,
     joins_master,
     keepalive_s,
     kind_of,
@@ -164,7 +167,7 @@ KINDS: dict[str, tuple[str, Standing, dict[str, str], str]] = {
 def test_the_kind_of(name: str) -> None:
     words, standing, configured, kind = KINDS[name]
     line = line_of(words)
-    assert kind_of(line, effective_of(line, **configured), standing) == kind
+    assert kind_of(line, effective_of(line, **configured), standing.person) == kind
 
 
 def test_every_kind_is_asked_for_above() -> None:
@@ -174,14 +177,117 @@ def test_every_kind_is_asked_for_above() -> None:
 @pytest.mark.parametrize("name", [name for name, row in KINDS.items() if not row[2]])
 def test_the_kind_without_an_answer_from_ssh_of(name: str) -> None:
     words, standing, _, kind = KINDS[name]
-    assert kind_of(line_of(words), None, standing) == kind
-    assert kind_of(line_of(words), {}, standing) == kind
+    assert kind_of(line_of(words), None, standing.person) == kind
+    assert kind_of(line_of(words), {}, standing.person) == kind
 
 
 def test_the_first_value_of_a_keyword_counts() -> None:
     assert first_value({"a": ["1", "2"]}, "a", "x") == "1"
     assert first_value({"a": []}, "a", "x") == "x"
     assert first_value({}, "a", "x") == first_value(None, "a", "x") == "x"
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"), [("yes", "yes"), ("True", "yes"), ("NO", "no"), ("false", "no"), ("Force", "force")]
+)
+def test_a_word_has_one_spelling(said: str, expected: str) -> None:
+    assert choice({"requesttty": [said]}, "requesttty", "auto") == expected
+    assert choice(None, "requesttty", said) == expected
+
+
+@pytest.mark.parametrize(("words", "kind"), [("-tT h top", STREAM), ("-T -tt h top", COMMAND)])
+def test_the_last_wish_for_a_terminal_counts(words: str, kind: str) -> None:
+    assert kind_of(line_of(words), None, TERMINAL.person) == kind
+
+
+# -- what needs no answer from ssh ---------------------------------------------------------------------
+
+ON_TERMINAL = Standing(lambda: True, attended=True, asks=True, askpass=False, terminal=True)
+# Words, where, the environment without KSSH_; whether ssh -G need not be asked where no file says anything.
+LEFT_TO_SSH = {
+    "a command": ("h ls", CRON, {}, True),
+    "a command on a terminal": ("h ls", ON_TERMINAL, {}, True),
+    "one that gets a terminal": ("-t h ls", ON_TERMINAL, {}, False),
+    "one that gets none": ("-tT h ls", ON_TERMINAL, {}, True),
+    "-t without one": ("-t h ls", CRON, {}, True),
+    "a shell": ("h", ON_TERMINAL, {}, False),
+    "a shell's input redirected": ("h", CRON, {}, True),
+    "no standard input": ("-n h", ON_TERMINAL, {}, True),
+    "in the background": ("-f h ls", ON_TERMINAL, {}, True),
+    "-W": ("-W h:22 j", ON_TERMINAL, {}, True),
+    "-s": ("-s h sftp", ON_TERMINAL, {}, True),
+    "-N": ("-N h", CRON, {}, False),
+    "a query": ("-G h", CRON, {}, False),
+    "the path of a master": ("-S p h ls", CRON, {}, False),
+    "a word that matters": ("-o ServerAliveInterval=5 h ls", CRON, {}, False),
+    "an odd one": ('-oRequest"TTY" h ls', CRON, {}, False),
+    "a word that does not": ("-o RemoteCommand=none h ls", CRON, {}, True),
+    "a master": ("-M h ls", CRON, {}, True),
+    "always": ("h ls", CRON, {"RESTART": "always"}, False),
+    "never": ("h ls", CRON, {"RESTART": "never", "FIRST_START": "retry"}, True),
+    "wait for the server": ("h ls", CRON, {"FIRST_START": "retry"}, False),
+    "an interval that was found out": ("h ls", CRON, {"INTERVAL": "auto"}, False),
+    "an interval": ("h ls", CRON, {"INTERVAL": "20"}, True),
+}
+
+
+def with_variables(variables: Mapping[str, str]) -> Settings:
+    return Settings({f"KSSH_{name}": value for name, value in variables.items()})
+
+
+@pytest.mark.parametrize("name", LEFT_TO_SSH)
+def test_ssh_need_not_be_asked(name: str) -> None:
+    words, standing, variables, expected = LEFT_TO_SSH[name]
+    assert is_left_to_ssh(line_of(words), with_variables(variables), standing) is expected
+
+
+# What "ssh -G" can say of a stream without one of MATTER_TO_STREAM.
+UNIMPORTANT = {
+    "remotecommand": ["none", "tmux attach", "true"],
+    "stdinnull": ["no", "yes"],
+    "forkafterauthentication": ["no", "yes"],
+    "controlmaster": ["false", "auto"],
+    "controlpersist": ["no", "60"],
+    "connecttimeout": ["none", "7"],
+    "exitonforwardfailure": ["no", "yes"],
+    "loglevel": ["INFO", "QUIET"],
+    "proxyjump": ["j"],
+}
+
+
+@pytest.mark.parametrize("keyword", UNIMPORTANT)
+@pytest.mark.parametrize("name", [name for name, row in LEFT_TO_SSH.items() if row[3]])
+def test_no_other_word_of_a_file_changes_what_is_left_to_ssh(name: str, keyword: str) -> None:
+    words, standing, variables, _ = LEFT_TO_SSH[name]
+    line = line_of(words)
+    unasked = make(line, None, with_variables(variables), standing)
+    for value in UNIMPORTANT[keyword]:
+        configuration = effective_of(line, **{keyword: value})
+        asked = make(line, configuration, with_variables(variables), standing)
+        assert (asked.kind, asked.supervised, asked.unsure) == (unasked.kind, False, False)
+        assert (asked.first, asked.last, asked.without) == (unasked.first, unasked.last, unasked.without)
+        assert not joins_master(configuration)
+
+
+# And for each of them, a line whose plan it changes.
+IMPORTANT = {
+    "serveraliveinterval": ("h ls", CRON, "60"),
+    "serveralivecountmax": ("h ls", CRON, "5"),
+    "sessiontype": ("h", CRON, "none"),
+    "requesttty": ("h ls", ON_TERMINAL, "force"),
+}
+
+
+@pytest.mark.parametrize("keyword", MATTER_TO_STREAM)
+def test_each_word_that_matters_does(keyword: str) -> None:
+    if keyword == "controlpath":
+        assert joins_master({keyword: ["/tmp/m"], "controlmaster": ["false"]})
+        return
+    words, standing, value = IMPORTANT[keyword]
+    line = line_of(words)
+    unasked = make(line, None, Settings({}), standing)
+    asked = make(line, effective_of(line, **{keyword: value}), Settings({}), standing)
+    assert (asked.kind, asked.last) != (unasked.kind, unasked.last)
 
 
 # -- exec or supervise -------------------------------------------------------------------------------
