@@ -201,22 +201,10 @@ def _leave_hanging_master(
 
 def _supervise(request: Request) -> int:
     """Keep a link until it ends, then end as it did."""
-    import contextlib
-
     from . import daemon, supervisor
+    from .system import descriptors
 
-    # As ssh does at its start: what is closed of 0 to 2 must not become a file of ours, and a pipe
-    # that somebody left open to us would never see its end.
-    while os.open(os.devnull, os.O_RDWR) <= 2:
-        pass
-    try:
-        opened = [int(fd) for fd in os.listdir("/dev/fd")]  # the limit can be a thousand million
-    except OSError:
-        opened = list(range(1024))  # no /proc here
-    for fd in opened:
-        if fd > 2:
-            with contextlib.suppress(OSError):  # the descriptor of the listing itself
-                os.close(fd)
+    descriptors.keep_only_standard()
 
     def serve(back: daemon.Back | None) -> Exit:
         return supervisor.keep(request, back)

@@ -10,7 +10,7 @@ import os
 from collections.abc import Sequence
 
 from .errors import KsshError
-from .link import identity, multiplexer, plan as planning, record
+from .link import identity, plan as planning, record
 from .link.kinds import STREAM, TUNNEL
 from .link.plan import Plan
 from .link.request import Request
@@ -21,6 +21,10 @@ from .system.child import PlainChild, PtyChild, gave_up_output
 from .system.descriptors import is_terminal, to_nowhere
 from .terminal.relay import Run
 from .terminal.screen import IUTF8, Screen
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .link.multiplexer import Resumed
 
 _TELLS_DEVICE = (8, 3)  # OpenSSH that logs what the server says to "-w"
 
@@ -42,7 +46,7 @@ class Launcher:
         self.has_pty = request.plan.kind == STREAM or program.can_have_pty()
         self.stderr_fd = 2 if request.separates_stderr else None
         self.ports = identity.Chosen(request.line)
-        self.resumed: multiplexer.Resumed | None = None
+        self.resumed: Resumed | None = None
 
     # -- what is asked before the first start ------------------------------------------------------
 
@@ -74,6 +78,8 @@ class Launcher:
         request = self._request
         if not request.multiplexer:
             return
+        from .link import multiplexer  # 0.2 ms, only for KSSH_RESUME
+
         version = self.ask_version()
         if version is not None and version < multiplexer.NEEDS:
             self._log.write_error(f"{request.host}: this ssh knows no RemoteCommand; a plain shell opens")
@@ -102,9 +108,10 @@ class Launcher:
         plan = request.make_plan()
         if request.plan.kind == TUNNEL and stood:
             planning.add_for_restart(plan, request.settings)
-        resumes = self.resumed is not None and self.resumed.tool != ""
-        if resumes:
-            planning.add_resume(plan, self._session_command(screen))
+        resumed = self.resumed if self.resumed is not None and self.resumed.tool else None
+        if resumed is not None:
+            iutf8 = screen is not None and bool(screen.terminal.modes[0] & IUTF8)
+            planning.add_resume(plan, resumed.command(self._environment(), iutf8))
         instead = planning.leave_master(plan, request.line) if alone else {}
         shared = planning.shares_connection(plan, request.line, request.configuration)
         forks_away = planning.forks_away(plan, request.configuration, shared)
@@ -122,19 +129,13 @@ class Launcher:
             return forks_away or any(map(gave_up_output, self._pids_of(child)))
 
         run = Run(child, channel, Escapes(request.escape, self.ask_version), plan.tagged, proof)
-        run.greeting = multiplexer.Greeting() if resumes else None
+        run.greeting = resumed.greeting() if resumed is not None else None
         return run
 
     def _look_whether_to_ask(self, screen: Screen | None) -> None:
         """See whether ssh may ask: a job in the background is stopped for it; unwatched, for good."""
         if screen is not None and not self._request.standing.attended:
             self._request.standing.asks = screen.terminal.signals_us()
-
-    def _session_command(self, screen: Screen | None) -> str:
-        """Return what puts the shell into the multiplexer's session."""
-        assert self.resumed is not None
-        iutf8 = screen is not None and bool(screen.terminal.modes[0] & IUTF8)
-        return self.resumed.command(multiplexer.is_utf8(self._environment(), iutf8))
 
     def _open_channel(self, plan: Plan, shared: bool, forks_away: bool) -> log_channel.LogChannel | None:
         """Open a log channel and add to a plan what makes ssh write to it; None if there is none."""

@@ -118,7 +118,7 @@ class Supervisor:
     def _stop_asked(self, signum: int) -> None:
         """Do what a signal asks for that would have ended kssh."""
         link = self._driver.link
-        if signum == signal.SIGHUP and not self._request.standing.session and link.rules.restartable:
+        if signum == signal.SIGHUP and self._request.hangup_restarts(link.rules):
             self._retry_asked()
         elif self._driver.finish is not None or link.state == machine.STOPPING:
             self._abandon()

@@ -286,9 +286,14 @@ class Resumed:
         self._name = name
         self._begun = False  # the session was there
 
-    def command(self, utf8: bool) -> str:
-        """Return what the next ssh is to run; as command()."""
-        return command(self.tool, self._name, utf8, self._begun)
+    def command(self, environment: Mapping[bytes, bytes], input_is_utf8: bool) -> str:
+        """Return what the next ssh is to run; the arguments are those of is_utf8()."""
+        return command(self.tool, self._name, is_utf8(environment, input_is_utf8), self._begun)
+
+    @staticmethod
+    def greeting() -> Greeting:
+        """Return what listens to the far side in the next run."""
+        return Greeting()
 
     def ended(self, greeting: Greeting, ended: Exit, seen: Evidence | None, used: bool) -> Without | None:
         """Take in how a run ended; tell whether the next is to be without a multiplexer.

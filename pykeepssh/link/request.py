@@ -130,6 +130,10 @@ class Request:
         """The escape character, as a byte value; None for none."""
         return escapes.parse(self.first_value("escapechar", (self.line.values("e") or ["~"])[-1]))
 
+    def hangup_restarts(self, rules: Rules) -> bool:
+        """Tell whether SIGHUP asks for a restart, as of a daemon: there is no window that could close."""
+        return rules.restartable and not self.standing.session
+
     # -- who sees what -----------------------------------------------------------------------------
 
     @property

@@ -1,10 +1,11 @@
-"""The standard descriptors: what they are, and letting go of them.
+"""The standard descriptors, and those that somebody left open to this process.
 
 Knows open files.  Must not know what they are for.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 
@@ -23,3 +24,21 @@ def to_nowhere(*fds: int) -> None:
         os.dup2(null, fd)
     if null not in fds:
         os.close(null)
+
+
+def keep_only_standard() -> None:
+    """Open what is closed of the standard descriptors, and close all others, as ssh does at its start.
+
+    What is closed of 0 to 2 must not become a file of ours, and a pipe that somebody left open to this
+    process would never see its end.
+    """
+    while os.open(os.devnull, os.O_RDWR) <= 2:
+        pass
+    try:
+        opened = [int(fd) for fd in os.listdir("/dev/fd")]  # the limit can be a thousand million
+    except OSError:
+        opened = list(range(1024))  # no /proc here
+    for fd in opened:
+        if fd > 2:
+            with contextlib.suppress(OSError):  # the descriptor of the listing itself
+                os.close(fd)

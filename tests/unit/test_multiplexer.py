@@ -71,10 +71,11 @@ def test_how_it_goes_on(name: str) -> None:
 
 def test_a_session_that_was_there_once_is_said_to_be_gone() -> None:
     resumed = Resumed("tmux", "name")
-    assert resumed.command(utf8=True) == command("tmux", "name", utf8=True, again=False)
+    assert resumed.command({}, input_is_utf8=True) == command("tmux", "name", utf8=True, again=False)
+    assert not resumed.greeting().begun
     assert resumed.ended(heard(BEGUN), Exit(255), Evidence(), used=True) is None
     assert resumed.ended(heard(), Exit(255), Evidence(), used=False) is None  # nobody got there
-    assert resumed.command(utf8=False) == command("tmux", "name", utf8=False, again=True)
+    assert resumed.command({}, input_is_utf8=False) == command("tmux", "name", utf8=False, again=True)
     assert resumed.tool == "tmux"
 
 

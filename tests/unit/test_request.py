@@ -67,6 +67,15 @@ def test_the_rules_are_the_settings(attended: bool) -> None:
     assert (rules.first_start, rules.backoff_max_s, rules.maxstart) == ("retry", 7.0, 3)
 
 
+@pytest.mark.parametrize("kind", [TUNNEL, COMMAND])
+@pytest.mark.parametrize("attended", [True, False])
+def test_a_hangup_restarts_what_has_no_terminal(kind: str, attended: bool) -> None:
+    asked = request(kind=kind, attended=attended)
+    assert asked.hangup_restarts(asked.rules) == (kind == TUNNEL and not attended)
+    asked.standing.leave()
+    assert asked.hangup_restarts(asked.rules) == (kind == TUNNEL)
+
+
 # -- which link it is ----------------------------------------------------------------------------------
 
 
