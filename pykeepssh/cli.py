@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from .link.outcomes import Exit
-    from .link.plan import Plan, Standing
+    from .link.plan import Caller, Plan
     from .link.request import Request
     from .ssh.args import CommandLine
 
@@ -75,22 +75,22 @@ def _run(words: list[str]) -> int:
     files = config_files.Files(line)
     if not files.lasting:
         program.become(path, words)  # "ssh -G" would leave nothing in it
-    standing = _standing(settings)
-    stream = program.is_usual(path) and planning.is_left_to_ssh(line, settings, standing)
+    caller = _caller(settings)
+    stream = program.is_usual(path) and planning.is_left_to_ssh(line, settings, caller)
     if stream and not files.may_name(planning.MATTER_TO_STREAM):
-        _become(path, line, None, planning.make(line, None, settings, standing), settings)
+        _become(path, line, None, planning.make(line, None, settings, caller), settings)
     configuration, status = _ask(path, line, files)
     if settings.interval_s == AUTO:
         from .system import measured  # 9 ms, and files: only where they were asked for
 
         settings.take_interval(measured.interval_s(settings.state_dir, configuration))
-    plan = planning.make(line, configuration, settings, standing)
+    plan = planning.make(line, configuration, settings, caller)
     doubtful = files.naming(planning.DEFAULTS) & plan.defaults.keys()
     if doubtful:
         defaults = {keyword: plan.defaults[keyword] for keyword in doubtful}
         settings.yielding = _explicit(path, line, files, configuration, defaults)
-        plan = planning.make(line, configuration, settings, standing)
-    if status not in (0, None) and (standing.attended or plan.kind != TUNNEL):
+        plan = planning.make(line, configuration, settings, caller)
+    if status not in (0, None) and (caller.attended or plan.kind != TUNNEL):
         program.become(path, words)  # ssh refuses its configuration or an option: it says why
     if plan.unsure and status is None and planning.may_tell(plan, settings):
         from .system.effective import LIMIT_S
@@ -104,7 +104,7 @@ def _run(words: list[str]) -> int:
         program.become(path, line.with_options(plan.first, plan.last, plan.without))
     from .link.request import Request
 
-    return _supervise(Request(path, line, configuration, plan, settings, standing))
+    return _supervise(Request(path, line, configuration, plan, settings, caller))
 
 
 # The runner of "ssh -G" costs 0.6 ms to import, and most streams need none.
@@ -237,8 +237,8 @@ def _long_option(option: str) -> int:
     return 0
 
 
-def _standing(settings: Settings) -> Standing:
-    from .link.plan import Standing
+def _caller(settings: Settings) -> Caller:
+    from .link.plan import Caller
 
     stdin_tty, stdout_tty, stderr_tty = (_is_terminal(fd) for fd in (0, 1, 2))
     session = _has_controlling_terminal()
@@ -261,7 +261,7 @@ def _standing(settings: Settings) -> Standing:
         return sits_there(ancestry.this_process(), ancestry.find)
 
     asks = session or attended
-    return Standing(person, attended, asks, _can_ask(), session, stderr_shown, stdin_tty and stdout_tty)
+    return Caller(person, attended, asks, _can_ask(), session, stderr_shown, stdin_tty and stdout_tty)
 
 
 def _is_terminal(fd: int) -> bool:

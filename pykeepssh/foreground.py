@@ -96,17 +96,17 @@ class Foreground:
 
     def take_terminal(self) -> None:
         """Take the terminal if this kind of session needs it.  Raises KsshError."""
-        standing = self._request.standing
+        caller = self._request.caller
         on_terminal = self._request.plan.kind in ON_TERMINAL
         try:
-            stdin = 0 if on_terminal or not standing.session else None
+            stdin = 0 if on_terminal or not caller.session else None
             taken = Terminal(stdin, 1 if on_terminal else None)
             no_colour = bool(os.environ.get("NO_COLOR"))
             self._relay.screen = Screen(taken, os.environ.get("TERM", ""), no_colour)
             if on_terminal:
                 self._take_for_session(taken, self._relay.screen)
         except (OSError, termios.error) as error:
-            if not standing.attended:
+            if not caller.attended:
                 return  # it goes away; nobody has typed anything that could be lost
             raise KsshError(f"cannot use the terminal: {printable(str(error))}") from error
 
@@ -121,7 +121,7 @@ class Foreground:
     def leave_terminal(self) -> None:
         """From now on nobody is there to answer a prompt."""
         self._relay.forget_terminal()
-        self._request.standing.leave()
+        self._request.caller.leave()
 
     # -- the front ---------------------------------------------------------------------------------
 

@@ -134,8 +134,8 @@ class Launcher:
 
     def _look_whether_to_ask(self, screen: Screen | None) -> None:
         """See whether ssh may ask: a job in the background is stopped for it; unwatched, for good."""
-        if screen is not None and not self._request.standing.attended:
-            self._request.standing.asks = screen.terminal.signals_us()
+        if screen is not None and not self._request.caller.attended:
+            self._request.caller.asks = screen.terminal.signals_us()
 
     def _open_channel(self, plan: Plan, shared: bool, forks_away: bool) -> log_channel.LogChannel | None:
         """Open a log channel and add to a plan what makes ssh write to it; None if there is none."""
@@ -168,7 +168,7 @@ class Launcher:
         return [child.pid, *below]
 
     def _start_child(self, words: Sequence[str], screen: Screen | None) -> PtyChild | PlainChild:
-        path, plan, standing = self._request.path, self._request.plan, self._request.standing
+        path, plan, caller = self._request.path, self._request.plan, self._request.caller
         environment = self._environment()
         if plan.kind == STREAM:
             if plan.background:
@@ -176,7 +176,7 @@ class Launcher:
             return PlainChild(path, words, environment)
         if not self.has_pty:
             return PlainChild(path, words, environment, heard=True)
-        if standing.askpass and not (standing.asks and standing.session):
+        if caller.askpass and not (caller.asks and caller.session):
             # Without kssh ssh would have no terminal to ask on.  This one is a pty of ours.
             environment.setdefault(b"SSH_ASKPASS_REQUIRE", b"force")
         stdout_fd = 1 if plan.kind == TUNNEL and not is_terminal(1) else None  # for a LocalCommand

@@ -37,7 +37,7 @@ class Reporter:
         self._request = request
         self._loop = loop
         self._hook = notify.Hook(request.settings.hook)
-        show = self._show if request.standing.attended else None
+        show = self._show if request.caller.attended else None
         self.log = notify.Log(request.log_level, request.settings.logfile, show)
         self.ssh_lines: notify.SshLines | None = None
         self.relay: Relay | None = None
@@ -132,7 +132,7 @@ class Reporter:
         """Tell a report to the person, the log and the hook; kind is the link's kind of session now."""
         console = self.relay.console if self.relay is not None else None
         shown = console is not None and console.tell(report)
-        as_ssh = self._request.standing.attended or kind == STREAM
+        as_ssh = self._request.caller.attended or kind == STREAM
         if console is not None and console.covered:
             as_ssh = False  # nobody can read what ssh has said
         level = notify.LEVELS[wording.level(report, as_ssh)]

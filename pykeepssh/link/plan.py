@@ -105,8 +105,8 @@ class Plan:
             self.defaults[keyword.lower()] = str(value)
 
 
-class Standing:
-    """How kssh was started.
+class Caller:
+    """Who started kssh: whether a person sees what becomes of it, and what ssh can ask on.
 
     person    tells whether a person, and no program, sits at the terminal that standard input and output
               are; asked only where it counts, for it may take a look at other processes
@@ -142,7 +142,7 @@ class Standing:
     def leave(self) -> None:
         """Nobody is there any more: the terminal is gone, or kssh is in the background."""
         self.person = lambda: False
-        self.attended = self.asks = self.session = self.stderr_shown = False
+        self.terminal = self.attended = self.asks = self.session = self.stderr_shown = False
 
 
 def first_value(effective: Mapping[str, Sequence[str]] | None, keyword: str, otherwise: str) -> str:
@@ -160,14 +160,14 @@ def choice(effective: Mapping[str, Sequence[str]] | None, keyword: str, otherwis
     return {"true": "yes", "false": "no"}.get(word, word)
 
 
-def is_left_to_ssh(line: CommandLine, settings: Settings, standing: Standing) -> bool:
+def is_left_to_ssh(line: CommandLine, settings: Settings, caller: Caller) -> bool:
     """Tell whether a command line is a stream that ssh does alone, unless a file says otherwise.
 
     A file can say so only by one of MATTER_TO_STREAM; the plan without an answer from ssh is then right.
     """
     options = "\n".join(line.values("o")).encode("utf-8", "surrogateescape")
     return (
-        kind_of(line, None, lambda: standing.terminal) == STREAM
+        kind_of(line, None, lambda: caller.terminal) == STREAM
         and not _is_supervised(STREAM, line, settings)
         and settings.interval_s != AUTO  # the host's name and port tell what was found out
         and not line.count("S")
@@ -178,7 +178,7 @@ def is_left_to_ssh(line: CommandLine, settings: Settings, standing: Standing) ->
 def kind_of(
     line: CommandLine, effective: Mapping[str, Sequence[str]] | None, person: Callable[[], bool]
 ) -> str:
-    """Return the kind of session that a complete command line asks for; person as in Standing."""
+    """Return the kind of session that a complete command line asks for; person as in Caller."""
     if any(option.letter in QUERIES for option in line.options):
         return QUERY
     if line.destination is None or not line.complete:
@@ -217,13 +217,13 @@ def make(
     line: CommandLine,
     effective: Mapping[str, Sequence[str]] | None,
     settings: Settings,
-    standing: Standing,
+    caller: Caller,
 ) -> Plan:
     """Return the Plan for a command line.
 
     effective is what "ssh -G" said (keyword in lower case: values), or None if it could not be asked.
     """
-    kind = kind_of(line, effective, standing.person)
+    kind = kind_of(line, effective, caller.person)
     if kind == QUERY:
         return Plan(QUERY)
     unsure = kind == SHELL and not effective and settings.restart != "always"
@@ -254,7 +254,7 @@ def make(
         # A master in the background would take the session along, out of kssh's sight.
         plan.first.append("ControlPersist=no")
     if kind == TUNNEL:
-        _add_for_tunnel(plan, line, effective, settings, standing)
+        _add_for_tunnel(plan, line, effective, settings, caller)
     return plan
 
 
@@ -310,7 +310,7 @@ def _add_for_tunnel(
     line: CommandLine,
     effective: Mapping[str, Sequence[str]] | None,
     settings: Settings,
-    standing: Standing,
+    caller: Caller,
 ) -> None:
     if choice(effective, "exitonforwardfailure", "no") == "no":
         plan.add_default("ExitOnForwardFailure", "yes", settings)
@@ -318,7 +318,7 @@ def _add_for_tunnel(
     shared = first_value(effective, "controlpath", "none") != "none"
     if shared and not line.asks_to_be_master:
         plan.add("ControlPath", "none")
-    if not standing.asks and not standing.askpass:
+    if not caller.asks and not caller.askpass:
         plan.add("BatchMode", "yes")
 
 

@@ -16,7 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..settings import Settings
     from ..ssh.args import CommandLine
-    from .plan import Plan, Standing
+    from .plan import Caller, Plan
 
 ON_TERMINAL = (SHELL, ATTACH, COMMAND)
 
@@ -29,7 +29,7 @@ class Request:
     configuration  what "ssh -G" said of it (keyword in lower case: values), or None
     plan           what to do with it
     settings       the user's KSSH_ variables
-    standing       how kssh was started; it changes when the terminal is left
+    caller         who started kssh; it changes when the terminal is given up
     host           the destination, as text for a line of kssh's
     """
 
@@ -40,14 +40,14 @@ class Request:
         configuration: dict[str, list[str]] | None,
         plan: Plan,
         settings: Settings,
-        standing: Standing,
+        caller: Caller,
     ) -> None:
         self.path = path
         self.line = line
         self.configuration = configuration
         self.plan = plan
         self.settings = settings
-        self.standing = standing
+        self.caller = caller
         self.host = printable(line.destination or "")
 
     def first_value(self, keyword: str, otherwise: str) -> str:
@@ -56,7 +56,7 @@ class Request:
 
     def make_plan(self) -> Plan:
         """Return a plan for the next start; the caller may add options to it."""
-        return planning.make(self.line, self.configuration, self.settings, self.standing)
+        return planning.make(self.line, self.configuration, self.settings, self.caller)
 
     @property
     def rules(self) -> Rules:
@@ -66,7 +66,7 @@ class Request:
         return Rules(
             kind,
             always or kind in (TUNNEL, SHELL, ATTACH),
-            self.standing.attended,
+            self.caller.attended,
             settings.first_start,
             float(settings.backoff_max_s),
             settings.maxstart,
@@ -132,19 +132,19 @@ class Request:
 
     def hangup_restarts(self, rules: Rules) -> bool:
         """Tell whether SIGHUP asks for a restart, as of a daemon: there is no window that could close."""
-        return rules.restartable and not self.standing.session
+        return rules.restartable and not self.caller.session
 
     # -- who sees what -----------------------------------------------------------------------------
 
     @property
     def uses_terminal(self) -> bool:
         """Whether kssh stands between ssh and a terminal, be it for prompts alone."""
-        return self.plan.kind != STREAM and self.standing.asks
+        return self.plan.kind != STREAM and self.caller.asks
 
     @property
     def separates_stderr(self) -> bool:
         """Whether ssh's standard error is not the terminal, and so not the pty."""
-        return self.uses_terminal and not self.plan.background and not self.standing.stderr_shown
+        return self.uses_terminal and not self.plan.background and not self.caller.stderr_shown
 
     @property
     def log_level(self) -> str:

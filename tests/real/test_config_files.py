@@ -12,7 +12,7 @@ from hypothesis import example, given, settings, strategies as st
 
 from harness import Argument, need, program, run_kssh
 from links import lines_of
-from pykeepssh.link.plan import MATTER_TO_STREAM, Standing, is_left_to_ssh, joins_master, make
+from pykeepssh.link.plan import MATTER_TO_STREAM, Caller, is_left_to_ssh, joins_master, make
 from pykeepssh.settings import Settings
 from pykeepssh.ssh.args import CommandLine, parse
 from pykeepssh.system import config_files
@@ -21,8 +21,8 @@ from pykeepssh.system.effective import ask_configuration, parse_configuration
 from pykeepssh.system.program import is_usual
 
 ENVIRONMENT = dict(os.environb)
-TERMINAL = Standing(lambda: True, attended=True, asks=True, askpass=False, terminal=True)
-CRON = Standing(lambda: False, attended=False, asks=False, askpass=False)
+TERMINAL = Caller(lambda: True, attended=True, asks=True, askpass=False, terminal=True)
+CRON = Caller(lambda: False, attended=False, asks=False, askpass=False)
 
 
 def line_of(*words: str) -> CommandLine:
@@ -193,14 +193,14 @@ LINES = (
 @example("Include {0}/?", "", "Host h\n=SessionType none", LINES[2])
 @example("User x", "", "", LINES[0])
 def test_what_is_taken_for_unimportant_changes_nothing_for_the_real_ssh(
-    config: str, a: str, b: str, asked: tuple[tuple[str, ...], Standing]
+    config: str, a: str, b: str, asked: tuple[tuple[str, ...], Caller]
 ) -> None:
-    words, standing = asked
+    words, caller = asked
     with tempfile.TemporaryDirectory() as folder:
         for name, text in (("config", config), ("a", a), ("b", b)):
             Path(folder, name).write_text(text.replace("{0}", folder) + "\n")
         line = line_of("-F", f"{folder}/config", *words)
-        assert is_left_to_ssh(line, Settings({}), standing)
+        assert is_left_to_ssh(line, Settings({}), caller)
         if Files(line).may_name(MATTER_TO_STREAM):
             return
         output, status = ask_configuration(need("ssh"), line, ENVIRONMENT).answer()
@@ -208,8 +208,8 @@ def test_what_is_taken_for_unimportant_changes_nothing_for_the_real_ssh(
         return  # ssh refuses the files, whoever asks
     configuration = parse_configuration(output)
     assert configuration
-    with_answer = make(line, configuration, Settings({}), standing)
-    without = make(line, None, Settings({}), standing)
+    with_answer = make(line, configuration, Settings({}), caller)
+    without = make(line, None, Settings({}), caller)
     assert (with_answer.kind, with_answer.supervised) == (without.kind, without.supervised)
     for plan in (with_answer, without):
         assert (plan.first, plan.last, plan.without) == (without.first, without.last, without.without)

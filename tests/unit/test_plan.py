@@ -14,8 +14,8 @@ from pykeepssh.link.plan import (
     NAMES,
     NO_TAGS,
     TAG_ALL,
+    Caller,
     Plan,
-    Standing,
     add_for_restart,
     add_log_channel,
     add_resume,
@@ -35,11 +35,11 @@ from pykeepssh.link.plan import (
 from pykeepssh.settings import Settings
 from pykeepssh.ssh.args import CommandLine, parse
 
-TERMINAL = Standing(person=lambda: True, attended=True, asks=True, askpass=False)
-CRON = Standing(person=lambda: False, attended=False, asks=False, askpass=False)
-ASKPASS = Standing(person=lambda: False, attended=False, asks=False, askpass=True)
+TERMINAL = Caller(person=lambda: True, attended=True, asks=True, askpass=False)
+CRON = Caller(person=lambda: False, attended=False, asks=False, askpass=False)
+ASKPASS = Caller(person=lambda: False, attended=False, asks=False, askpass=True)
 # Input or output redirected, or a program that drives ssh on a pty.
-NO_PERSON = Standing(person=lambda: False, attended=True, asks=True, askpass=False)
+NO_PERSON = Caller(person=lambda: False, attended=True, asks=True, askpass=False)
 
 Effective = Mapping[str, list[str]]
 # What "ssh -G" of 9.2 says without any configuration, as far as kssh asks.
@@ -83,13 +83,13 @@ def effective_of(line: CommandLine, **configured: str) -> Effective:
 
 def plan_of(
     words: str,
-    standing: Standing = TERMINAL,
+    caller: Caller = TERMINAL,
     environment: Mapping[str, str] | None = None,
     **configured: str,
 ) -> Plan:
     line = line_of(words)
     variables = {"KSSH_" + name: value for name, value in (environment or {}).items()}
-    return make(line, effective_of(line, **configured), Settings(variables), standing)
+    return make(line, effective_of(line, **configured), Settings(variables), caller)
 
 
 def added(plan: Plan) -> dict[str, str]:
@@ -102,8 +102,8 @@ def added(plan: Plan) -> dict[str, str]:
 
 # -- kinds -------------------------------------------------------------------------------------------
 
-# words, standing, configuration, kind
-KINDS: dict[str, tuple[str, Standing, dict[str, str], str]] = {
+# words, caller, configuration, kind
+KINDS: dict[str, tuple[str, Caller, dict[str, str], str]] = {
     "-V": ("-V", TERMINAL, {}, QUERY),
     "-G": ("-G h", TERMINAL, {}, QUERY),
     "-Q": ("-Q cipher", TERMINAL, {}, QUERY),
@@ -165,9 +165,9 @@ KINDS: dict[str, tuple[str, Standing, dict[str, str], str]] = {
 
 @pytest.mark.parametrize("name", KINDS)
 def test_the_kind_of(name: str) -> None:
-    words, standing, configured, kind = KINDS[name]
+    words, caller, configured, kind = KINDS[name]
     line = line_of(words)
-    assert kind_of(line, effective_of(line, **configured), standing.person) == kind
+    assert kind_of(line, effective_of(line, **configured), caller.person) == kind
 
 
 def test_every_kind_is_asked_for_above() -> None:
@@ -176,9 +176,9 @@ def test_every_kind_is_asked_for_above() -> None:
 
 @pytest.mark.parametrize("name", [name for name, row in KINDS.items() if not row[2]])
 def test_the_kind_without_an_answer_from_ssh_of(name: str) -> None:
-    words, standing, _, kind = KINDS[name]
-    assert kind_of(line_of(words), None, standing.person) == kind
-    assert kind_of(line_of(words), {}, standing.person) == kind
+    words, caller, _, kind = KINDS[name]
+    assert kind_of(line_of(words), None, caller.person) == kind
+    assert kind_of(line_of(words), {}, caller.person) == kind
 
 
 def test_the_first_value_of_a_keyword_counts() -> None:
@@ -202,7 +202,7 @@ def test_the_last_wish_for_a_terminal_counts(words: str, kind: str) -> None:
 
 # -- what needs no answer from ssh ---------------------------------------------------------------------
 
-ON_TERMINAL = Standing(lambda: True, attended=True, asks=True, askpass=False, terminal=True)
+ON_TERMINAL = Caller(lambda: True, attended=True, asks=True, askpass=False, terminal=True)
 # Words, where, the environment without KSSH_; whether ssh -G need not be asked where no file says anything.
 LEFT_TO_SSH = {
     "a command": ("h ls", CRON, {}, True),
@@ -237,8 +237,8 @@ def with_variables(variables: Mapping[str, str]) -> Settings:
 
 @pytest.mark.parametrize("name", LEFT_TO_SSH)
 def test_ssh_need_not_be_asked(name: str) -> None:
-    words, standing, variables, expected = LEFT_TO_SSH[name]
-    assert is_left_to_ssh(line_of(words), with_variables(variables), standing) is expected
+    words, caller, variables, expected = LEFT_TO_SSH[name]
+    assert is_left_to_ssh(line_of(words), with_variables(variables), caller) is expected
 
 
 # What "ssh -G" can say of a stream without one of MATTER_TO_STREAM.
@@ -258,12 +258,12 @@ UNIMPORTANT = {
 @pytest.mark.parametrize("keyword", UNIMPORTANT)
 @pytest.mark.parametrize("name", [name for name, row in LEFT_TO_SSH.items() if row[3]])
 def test_no_other_word_of_a_file_changes_what_is_left_to_ssh(name: str, keyword: str) -> None:
-    words, standing, variables, _ = LEFT_TO_SSH[name]
+    words, caller, variables, _ = LEFT_TO_SSH[name]
     line = line_of(words)
-    unasked = make(line, None, with_variables(variables), standing)
+    unasked = make(line, None, with_variables(variables), caller)
     for value in UNIMPORTANT[keyword]:
         configuration = effective_of(line, **{keyword: value})
-        asked = make(line, configuration, with_variables(variables), standing)
+        asked = make(line, configuration, with_variables(variables), caller)
         assert (asked.kind, asked.supervised, asked.unsure) == (unasked.kind, False, False)
         assert (asked.first, asked.last, asked.without) == (unasked.first, unasked.last, unasked.without)
         assert not joins_master(configuration)
@@ -283,10 +283,10 @@ def test_each_word_that_matters_does(keyword: str) -> None:
     if keyword == "controlpath":
         assert joins_master({keyword: ["/tmp/m"], "controlmaster": ["false"]})
         return
-    words, standing, value = IMPORTANT[keyword]
+    words, caller, value = IMPORTANT[keyword]
     line = line_of(words)
-    unasked = make(line, None, Settings({}), standing)
-    asked = make(line, effective_of(line, **{keyword: value}), Settings({}), standing)
+    unasked = make(line, None, Settings({}), caller)
+    asked = make(line, effective_of(line, **{keyword: value}), Settings({}), caller)
     assert (asked.kind, asked.last) != (unasked.kind, unasked.last)
 
 
@@ -526,15 +526,15 @@ def test_a_tunnel_fails_with_its_forwards() -> None:
     assert "ExitOnForwardFailure" not in added(plan_of("h"))
 
 
-# standing, does BatchMode follow
+# caller, does BatchMode follow
 BATCH = {"a person": (TERMINAL, False), "cron": (CRON, True), "askpass": (ASKPASS, False)}
 
 
 @pytest.mark.parametrize("name", BATCH)
 def test_a_tunnel_asks_nobody_where_nobody_is(name: str) -> None:
-    standing, expected = BATCH[name]
-    assert ("BatchMode" in added(plan_of("-N h", standing))) == expected
-    assert "BatchMode" not in added(plan_of("h ls", standing, {"RESTART": "always"}))
+    caller, expected = BATCH[name]
+    assert ("BatchMode" in added(plan_of("-N h", caller))) == expected
+    assert "BatchMode" not in added(plan_of("h ls", caller, {"RESTART": "always"}))
 
 
 # words, ControlPath in force, is ControlPath=none added, is the connection shared then

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pykeepssh.link.kinds import ATTACH, COMMAND, SHELL, STREAM, TUNNEL
-from pykeepssh.link.plan import Plan, Standing
+from pykeepssh.link.plan import Caller, Plan
 from pykeepssh.link.request import Request
 from pykeepssh.settings import Settings
 from pykeepssh.ssh.args import parse
@@ -23,9 +23,9 @@ def request(
     **environment: str,
 ) -> Request:
     settings = Settings({f"KSSH_{name}": value for name, value in environment.items()})
-    standing = Standing(lambda: True, attended, attended, False, attended, stderr_shown)
+    caller = Caller(lambda: True, attended, attended, False, attended, stderr_shown)
     line = parse(words or ("host",), lambda: True)
-    return Request("/usr/bin/ssh", line, configuration, Plan(kind), settings, standing)
+    return Request("/usr/bin/ssh", line, configuration, Plan(kind), settings, caller)
 
 
 def test_the_host_is_fit_for_a_line() -> None:
@@ -72,7 +72,7 @@ def test_the_rules_are_the_settings(attended: bool) -> None:
 def test_a_hangup_restarts_what_has_no_terminal(kind: str, attended: bool) -> None:
     asked = request(kind=kind, attended=attended)
     assert asked.hangup_restarts(asked.rules) == (kind == TUNNEL and not attended)
-    asked.standing.leave()
+    asked.caller.leave()
     assert asked.hangup_restarts(asked.rules) == (kind == TUNNEL)
 
 
@@ -191,7 +191,8 @@ def test_the_levels_of_lines(name: str) -> None:
 
 
 def test_who_has_left_is_not_there() -> None:
-    standing = request(kind=SHELL).standing
-    standing.leave()
-    assert not standing.person()
-    assert not (standing.attended or standing.asks or standing.session or standing.stderr_shown)
+    caller = request(kind=SHELL).caller
+    caller.leave()
+    assert not caller.person()
+    left = caller.terminal, caller.attended, caller.asks, caller.session, caller.stderr_shown
+    assert not any(left)
