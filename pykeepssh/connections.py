@@ -12,7 +12,7 @@ from .link.request import Request
 from .network import connection, mastersocket
 from .network.lookout import Lookout
 from .ssh.evidence import Evidence
-from .system import notify
+from .system import ancestry, notify
 
 
 class Connections:
@@ -87,7 +87,7 @@ class Connections:
         if place is None:
             if self._request.first_value("proxyjump", "none") == "none":
                 return  # a ProxyCommand goes ways of its own
-            pids = connection.descendants(pid)
+            pids = ancestry.descendants(pid)
         found = connection.of(pids, place)
         # Of a session that is not started again ssh will find out, and kssh can do nothing with it sooner.
         if found is not None and rules.restartable:

@@ -14,9 +14,8 @@ from .link import identity, plan as planning, record
 from .link.kinds import STREAM, TUNNEL
 from .link.plan import Plan
 from .link.request import Request
-from .network import connection
 from .ssh.escapes import Escapes
-from .system import effective, files, log_channel, notify, program, state
+from .system import ancestry, effective, files, log_channel, notify, program, state
 from .system.child import PlainChild, PtyChild, gave_up_output
 from .system.descriptors import is_terminal, to_nowhere
 from .terminal.relay import Run
@@ -164,7 +163,7 @@ class Launcher:
 
     def _pids_of(self, child: PtyChild | PlainChild) -> list[int]:
         """Return the processes of which one is ssh: a script may have started it."""
-        below = connection.descendants(child.pid) if program.is_script(self._request.path) else []
+        below = ancestry.descendants(child.pid) if program.is_script(self._request.path) else []
         return [child.pid, *below]
 
     def _start_child(self, words: Sequence[str], screen: Screen | None) -> PtyChild | PlainChild:

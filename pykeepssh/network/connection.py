@@ -10,12 +10,11 @@ import contextlib
 import os
 import socket
 import struct
-import sys
 import time
 from collections.abc import Iterable
 
-_ESTABLISHED = "01"  # include/net/tcp_states.h, as /proc/net/tcp prints it
-_PIDFD_GETFD = 438  # of Linux 5.6, on nearly every architecture; elsewhere there is no such call
+from ..system import borrowed, sockets
+
 # struct tcp_info (linux/tcp.h): unanswered probes; milliseconds since the last data and the last
 # acknowledgement came; round trip time and its deviation in microseconds.
 _INFO_BYTES = 76
@@ -64,11 +63,10 @@ class Connection:
         """
         if not self.inode:
             return 0
-        inode = str(self.inode)
-        for fields in _rows(self._pid, "tcp6" if ":" in self.local else "tcp"):
-            if fields[9] == inode:
-                waiting = int(fields[4].partition(":")[0], 16)
-                return int(fields[6], 16) if waiting else 0
+        with contextlib.suppress(OSError):  # ssh has ended meanwhile
+            for row in sockets.rows(self._pid, "tcp6" if ":" in self.local else "tcp"):
+                if row.inode == self.inode:
+                    return row.sent_again if row.waiting_bytes else 0
         return 0
 
     def question(self) -> Question | None:
@@ -76,15 +74,14 @@ class Connection:
         if not self.inode:
             return None
         try:
-            borrowed = _borrowed(self._pid, self.inode)
+            ours = _borrowed(self._pid, self.inode)
         except (ImportError, OSError):
-            return (
-                None  # a Python without libffi, an old kernel, a container without the right; ssh has ended
-            )
+            # A Python without libffi, an old kernel, a container without the right; or ssh has ended.
+            return None
         try:
-            return Question(borrowed)
+            return Question(ours)
         except OSError:
-            borrowed.close()
+            ours.close()
             return None
 
 
@@ -99,12 +96,12 @@ class Question:
     connection for want of answers.
     """
 
-    def __init__(self, borrowed: socket.socket) -> None:
-        self._socket = borrowed
+    def __init__(self, ours: socket.socket) -> None:
+        self._socket = ours
         self._asked = -_PACE_S
-        self._idle_s = borrowed.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE)
-        limit = borrowed.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT)
-        if not borrowed.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE):
+        self._idle_s = ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE)
+        limit = ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT)
+        if not ours.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE):
             raise OSError("TCPKeepAlive is off")
         if self.unanswered() + _SPARE_PROBES > limit:
             raise OSError("too many probes are unanswered")
@@ -146,41 +143,23 @@ def _borrowed(pid: int, inode: int) -> socket.socket:
 
     Raises OSError or ImportError.
     """
-    fd = _sockets(pid).get(inode)
-    if fd is None or not hasattr(os, "pidfd_open"):
+    fd = sockets.descriptors(pid).get(inode)
+    if fd is None:
         raise FileNotFoundError(inode)
-    import ctypes
-
-    process = os.pidfd_open(pid)
-    try:
-        ours = ctypes.CDLL(None, use_errno=True).syscall(_PIDFD_GETFD, process, fd, 0)
-    finally:
-        os.close(process)
-    if ours < 0:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    ours = borrowed.descriptor(pid, fd)
     if os.fstat(ours).st_ino != inode:  # closed meanwhile, and its number used again
         os.close(ours)
         raise FileNotFoundError(inode)
     return socket.socket(fileno=ours)
 
 
-def descendants(pid: int) -> list[int]:
-    """Return the processes below one: of a ProxyJump, the ssh that makes the connection is among them."""
-    import psutil  # 20 ms and 4 MB, only where another ssh makes the connection
-
-    try:
-        return [child.pid for child in psutil.Process(pid).children(recursive=True)]
-    except (psutil.Error, OSError):
-        return []  # ssh has ended meanwhile
-
-
 def of(pids: Iterable[int], remote: tuple[str, int] | None) -> Connection | None:
     """Return the connection of one of some processes, to a given (address, port) or to any.
 
-    Where there is no /proc/net (macOS) the answer comes from psutil, without an inode.
+    Where there is no /proc/net (macOS) it is without an inode.
     """
     for pid in pids:
-        for found in _on_linux(pid) if sys.platform == "linux" else _elsewhere(pid):
+        for found in _connections(pid):
             if remote is None or (found.remote, found.remote_port) == remote:
                 return found
     return None
@@ -191,67 +170,19 @@ def first_of(pid: int) -> Connection | None:
 
     What its clients and its forwards have came later, and has higher descriptors.
     """
-    if sys.platform != "linux":
-        found = _elsewhere(pid)
-        return found[0] if len(found) == 1 else None  # nobody tells which was the first
-    sockets = _sockets(pid)
-    return min(_on_linux(pid), key=lambda one: sockets.get(one.inode, 1 << 30), default=None)
+    found = _connections(pid)
+    if len(found) > 1 and not found[0].inode:
+        return None  # nobody tells which was the first
+    return found[0] if found else None
 
 
-def _on_linux(pid: int) -> list[Connection]:
-    sockets = _sockets(pid)
-    found = []
-    for table in ("tcp", "tcp6"):
-        for fields in _rows(pid, table):
-            inode = int(fields[9])
-            if inode in sockets and fields[3] == _ESTABLISHED:
-                local, _ = _end(fields[1])
-                remote, port = _end(fields[2])
-                found.append(Connection(local, remote, port, pid, inode))
-    return found
-
-
-def _sockets(pid: int) -> dict[int, int]:
-    """Return a process's sockets: inode, descriptor."""
-    found = {}
+def _connections(pid: int) -> list[Connection]:
     try:
-        names = os.listdir(f"/proc/{pid}/fd")
+        found = sockets.of(pid)
     except OSError:
-        return {}
-    for name in names:
-        with contextlib.suppress(OSError):  # closed meanwhile
-            link = os.readlink(f"/proc/{pid}/fd/{name}")
-            if link.startswith("socket:["):
-                found[int(link[8:-1])] = int(name)
-    return found
-
-
-def _rows(pid: int, table: str) -> list[list[str]]:
-    try:
-        with open(f"/proc/{pid}/net/{table}", encoding="ascii") as file:
-            return [line.split() for line in file.readlines()[1:]]
-    except OSError:
-        return []
-
-
-def _end(text: str) -> tuple[str, int]:
-    """Return address and port from "0100007F:0016"; the address is in 32-bit words of host order."""
-    address, _, port = text.partition(":")
-    raw = b"".join(int(address[i : i + 8], 16).to_bytes(4, sys.byteorder) for i in range(0, len(address), 8))
-    if len(raw) == 16 and raw.startswith(b"\0" * 10 + b"\xff\xff"):
-        raw = raw[12:]  # IPv4 on an IPv6 socket
-    return socket.inet_ntop(socket.AF_INET if len(raw) == 4 else socket.AF_INET6, raw), int(port, 16)
-
-
-def _elsewhere(pid: int) -> list[Connection]:
-    import psutil
-
-    try:
-        connections = psutil.Process(pid).net_connections(kind="tcp")
-    except (psutil.Error, OSError):
-        return []
+        return []  # ssh has ended meanwhile
     return [
-        Connection(c.laddr.ip, c.raddr.ip, c.raddr.port, pid)
-        for c in connections
-        if c.status == psutil.CONN_ESTABLISHED and c.raddr
+        Connection(one.local[0], *one.remote, pid, one.inode)
+        for one in found
+        if one.state == sockets.ESTABLISHED
     ]

@@ -10,6 +10,8 @@ import _socket as socket  # the module around it takes 5 ms to import
 import struct
 import time
 
+from ..system import sockets
+
 _HELLO, _ALIVE_CHECK, _ALIVE = 0x00000001, 0x10000004, 0x80000005
 _VERSION = 4
 _WORD = struct.Struct(">I")
@@ -53,15 +55,10 @@ def resends(process: int) -> bool:
 
     That is cheap to ask; whose it is, is not.
     """
-    for table in ("tcp", "tcp6"):
-        try:
-            with open(f"/proc/{process}/net/{table}", encoding="ascii") as file:
-                next(file)
-                if any(int(line.split()[6], 16) >= LOST for line in file):
-                    return True
-        except (OSError, StopIteration):
-            continue
-    return False
+    try:
+        return any(row.sent_again >= LOST for table in sockets.TABLES for row in sockets.rows(process, table))
+    except OSError:
+        return False  # hidden, or it has ended
 
 
 def _packet(*words: int) -> bytes:

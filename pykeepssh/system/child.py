@@ -19,9 +19,9 @@ from ptyprocess import PtyProcess  # type: ignore[import-untyped]
 
 from ..errors import KsshError, printable
 from ..link.outcomes import Exit
+from . import ancestry, borrowed
 
 _PR_SET_PDEATHSIG = 1  # prctl(2), Linux
-_PIDFD_GETFD = 438  # of Linux 5.6, on nearly every architecture; elsewhere there is no such call
 _GONE = 1 << 40  # beside the bits of c_lflag: ssh has closed the pty
 
 
@@ -170,7 +170,7 @@ class PtyChild:
         """
         for fd in (0, 2):  # in a session /dev/null stands in the place of 1
             with contextlib.suppress(ImportError, OSError):
-                terminal = borrow(self.pid, fd)
+                terminal = borrowed.descriptor(self.pid, fd)
                 try:
                     if os.isatty(terminal):
                         os.set_blocking(terminal, waits)
@@ -329,7 +329,7 @@ def reap_others(ours: Collection[int]) -> None:
         if found.si_pid in ours:
             break  # whoever waits for it will; it hides what ended after it
         _reap(found.si_pid)
-    for pid in _children():
+    for pid in ancestry.children(os.getpid()):
         if pid not in ours:
             _reap(pid)
 
@@ -339,38 +339,9 @@ def _reap(pid: int) -> None:
         os.waitpid(pid, os.WNOHANG)
 
 
-def _children() -> list[int]:
-    """Return this process's children, where the system lists them (Linux)."""
-    pid = os.getpid()
-    try:
-        with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
-            return [int(child) for child in file.read().split()]
-    except OSError:
-        return []
-
-
 def _clear_of_the_pty(fd: int) -> int:
     """Return a copy of a descriptor above 0 to 2, which are the pty before prepare() runs."""
     return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
-
-
-def borrow(pid: int, fd: int) -> int:
-    """Return a copy of a child's descriptor, to be closed (pidfd_getfd(2)).
-
-    Raises OSError or ImportError where the system does not allow it or does not know it.
-    """
-    if not hasattr(os, "pidfd_open"):
-        raise OSError("no pidfd_open(2)")
-    import ctypes  # 2 ms and 1 MB, only for who is suspended
-
-    process = os.pidfd_open(pid)
-    try:
-        ours = int(ctypes.CDLL(None, use_errno=True).syscall(_PIDFD_GETFD, process, fd, 0))
-    finally:
-        os.close(process)
-    if ours < 0:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-    return ours
 
 
 def _avoid_null() -> None:

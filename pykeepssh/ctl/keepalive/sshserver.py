@@ -22,6 +22,7 @@ import time
 import psutil
 
 from ...errors import KsshError, printable
+from ...system import sockets
 from . import sshdtitle
 
 TYPE_CHECKING = False
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from typing import Union
 
     Address = tuple[str, int]
-    Sockets = Union[frozenset[str], None]
+    Sockets = Union[frozenset[int], None]
 
 LIMIT_S = 15.0
 GREETING_S = 10.0  # after a HUP sshd restarts itself: its sockets are closed for a moment
@@ -190,20 +191,17 @@ class Listener:
     def addresses(self) -> frozenset[Address] | None:
         """Return where it listens, as one reaches it from here; None if this system does not tell."""
         try:
-            # The name from psutil 6.0 on.
-            ask = getattr(self.process, "net_connections", None) or self.process.connections
-            return frozenset(_reached(*one.laddr) for one in ask("tcp") if one.status == psutil.CONN_LISTEN)
-        except (psutil.Error, OSError):
+            found = sockets.of(self.pid)
+        except OSError:
             return None
+        return frozenset(_reached(*one.local) for one in found if one.state == sockets.LISTEN)
 
     def sockets(self) -> Sockets:
         """Return what names its open sockets, None if this system does not tell."""
-        folder = f"/proc/{self.pid}/fd"
         try:
-            links = [os.readlink(os.path.join(folder, fd)) for fd in os.listdir(folder)]
+            return frozenset(sockets.descriptors(self.pid))
         except OSError:
             return None
-        return frozenset(link for link in links if link.startswith("socket:"))
 
     def hang_up(self) -> str:
         """Send it a HUP; return that in words.  Raises KsshError."""

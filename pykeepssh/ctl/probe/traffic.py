@@ -5,10 +5,12 @@ Knows ss(8) of Linux.  Must not know what follows from traffic.  Elsewhere nothi
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import subprocess
-from collections.abc import Iterator
+
+from ...system import ancestry, sockets
 
 _INODE = re.compile(rb"\bino:(\d+)\b")
 _SEGMENTS = re.compile(rb"\bsegs_(?:in|out):(\d+)\b")
@@ -18,27 +20,11 @@ _FOLDERS = "/usr/sbin:/usr/bin:/sbin:/bin"
 
 def inodes(pid: int) -> frozenset[int]:
     """Return the sockets of a process and of those below it: a jump host's connection is theirs."""
-    found = set()
-    for one in (pid, *_below(pid)):
-        try:
-            for entry in os.scandir(f"/proc/{one}/fd"):
-                target = os.readlink(entry.path)
-                if target.startswith("socket:["):
-                    found.add(int(target[8:-1]))
-        except OSError:
-            continue  # it is gone, or it closed one as we looked
+    found: set[int] = set()
+    for one in (pid, *ancestry.descendants(pid)):
+        with contextlib.suppress(OSError):  # it is gone
+            found.update(sockets.descriptors(one))
     return frozenset(found)
-
-
-def _below(pid: int) -> Iterator[int]:
-    try:
-        with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
-            children = [int(child) for child in file.read().split()]
-    except OSError:
-        return
-    for child in children:
-        yield child
-        yield from _below(child)
 
 
 def segments() -> dict[int, int] | None:
