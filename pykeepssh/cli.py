@@ -25,7 +25,7 @@ USAGE = """\
 usage: kssh [ssh's options] destination [command [argument ...]]
 
 kssh is ssh that comes back: it takes ssh's own command line, adds keepalive,
-and starts ssh again when the link dies.  It never runs a remote command twice.
+and restarts ssh when the link dies.  It never runs a remote command twice.
 
   kssh user@host                          a shell that comes back
   kssh -N -L 8080:localhost:80 user@host  a tunnel that comes back
@@ -33,17 +33,18 @@ and starts ssh again when the link dies.  It never runs a remote command twice.
 
 environment (defaults in brackets):
   KSSH_INTERVAL [15]  KSSH_COUNTMAX [3]      keepalive: seconds, unanswered probes
-  KSSH_MAXSTART [-1]                         most starts of ssh in all, -1: no limit
-  KSSH_RESTART [auto]                        auto, always, never, or attended: a
-                                             person sits there, whatever it looks like
-  KSSH_FIRST_START [auto]                    a failing first start: auto, retry or fail
+  KSSH_MAXSTART [-1]                         limit for the number of starts, -1: none
+  KSSH_RESTART [auto]                        auto, always, never, or attended: treat
+                                             the terminal as one with a person at it
+  KSSH_FIRST_START [auto]                    if the first start fails: auto, retry, fail
   KSSH_BACKOFF_MAX [30]  KSSH_CONNECT_TIMEOUT [15]  KSSH_MAXLIFETIME [0: none]
   KSSH_SSH  KSSH_NAME  KSSH_PIDFILE  KSSH_LOGFILE  KSSH_LOGLEVEL [INFO]
   KSSH_BELL [1]  KSSH_STALL_NOTICE [1]       on a terminal: 0 turns them off
-  KSSH_RESUME [off]                          tmux, screen or zellij holds the shell
+  KSSH_RESUME [off]                          tmux, screen or zellij: keep the shell
+                                             there, and find it again
   KSSH_STATE_DIR  KSSH_HOOK                  see kssh(1)
 
-  kssh --help, kssh --version: this text, the version.  ssh's own: kssh -V."""
+  kssh --help, kssh --version: this text, kssh's version.  kssh -V: ssh's version."""
 
 
 def main() -> int:
@@ -95,12 +96,12 @@ def _run(words: list[str]) -> int:
     if plan.unsure and status is None and planning.may_tell(plan, settings):
         from .system.effective import LIMIT_S
 
-        why = f"ssh -G did not tell within {LIMIT_S:g} s whether a command is to run"
-        program.complain(f"{printable(line.destination or '')}: {why}; not started again should the link die")
+        why = f"no answer from ssh -G within {LIMIT_S:g} s, so there may be a remote command"
+        program.complain(f"{printable(line.destination or '')}: {why}; a lost link is not restarted")
     if not plan.supervised:
         _become(path, line, configuration, plan, settings)
     if plan.kind not in (STREAM, TUNNEL) and not program.can_have_pty():
-        program.complain("no pseudo-terminal can be had; ssh runs alone, and will not be started again")
+        program.complain("no pseudo-terminal available; ssh runs alone and is not restarted")
         program.become(path, line.with_options(plan.first, plan.last, plan.without))
     from .link.request import Request
 
@@ -195,7 +196,7 @@ def _leave_hanging_master(
         return {}
     if planning.may_tell(plan, settings):
         shared = f"the shared connection {printable(control_path)} is dead ({why})"
-        program.complain(f"{printable(line.destination or '')}: {shared}; going on without it")
+        program.complain(f"{printable(line.destination or '')}: {shared}; connecting without it")
     return planning.leave_master(plan, line)
 
 

@@ -72,7 +72,7 @@ class Connections:
             return why
         self._dead_master = self._master
         shared = f"the shared connection {printable(self._path)} is dead"
-        self._log.write(notify.INFO, f"{self._request.host}: {shared} ({why}); going on without it")
+        self._log.write(notify.INFO, f"{self._request.host}: {shared} ({why}); connecting without it")
         return "the shared connection is dead"
 
     # -- ssh's own ---------------------------------------------------------------------------------

@@ -81,7 +81,7 @@ class Launcher:
 
         version = self.ask_version()
         if version is not None and version < multiplexer.NEEDS:
-            self._log.write_error(f"{request.host}: this ssh knows no RemoteCommand; a plain shell opens")
+            self._log.write_error(f"{request.host}: this ssh has no RemoteCommand; opening a plain shell")
             return
         named = request.settings.name
         account = identity.account(request.line, files.working_directory())
@@ -143,7 +143,7 @@ class Launcher:
         except OSError as error:
             if not self._told_channel:
                 self._told_channel = True
-                why = f"no log channel ({error.strerror}); judging ssh by its exit status alone"
+                why = f"cannot read ssh's log ({error.strerror}); judging by its exit status alone"
                 self._log.write_error(f"{self._request.host}: {why}")
             return None
         tags = planning.NAMES if forks_away and self._tags == planning.IDS else self._tags

@@ -68,10 +68,10 @@ class Reporter:
             holder = self.files.lock() if once else None
         except OSError as error:
             holder = None
-            why = f"no lock ({error.strerror}): a second one of this tunnel would not be noticed"
+            why = f"cannot lock ({error.strerror}): a second kssh for this tunnel would go unnoticed"
             self.log.write_error(f"{request.host}: {why}")
         if holder is not None:
-            told = f"{request.host}: {self._name} runs already, held by {printable(holder)}; nothing to do"
+            told = f"{request.host}: {self._name} is already running ({printable(holder)})"
             self.log.write(notify.INFO, told)
         elif pidfile:
             self.files.write_pidfile(pidfile)
@@ -123,7 +123,7 @@ class Reporter:
             self._down_since = None
         failed = self.files.append_history(history.pack(time.time(), os.getpid(), report))
         if failed:  # no failure may end the link
-            self.log.write(notify.DEBUG, f"{self._request.host}: no history: {failed}")
+            self.log.write(notify.DEBUG, f"{self._request.host}: cannot write the history: {failed}")
         self._reason = report.reason or self._reason
         self._allocated = report.allocated
         return report
@@ -187,7 +187,7 @@ class Reporter:
         failed = self.files.write_record(record.pack(self._record(link, ssh_pid)))
         if failed:
             # A full disk must not end the link; the record is only for those who look.
-            self.log.write(notify.DEBUG, f"{self._request.host}: no state record: {failed}")
+            self.log.write(notify.DEBUG, f"{self._request.host}: cannot write the state record: {failed}")
 
     def _record(self, link: machine.Link, ssh_pid: int | None) -> dict[str, object]:
         """Return the fields of the record (record.FIELDS)."""

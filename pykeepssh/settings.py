@@ -74,7 +74,7 @@ def _limit(name: str, text: str) -> int:
         return NO_LIMIT
     number = _digits(text)
     if number is None or not 1 <= number <= _LARGEST:
-        raise BadValue(name, text, "the most starts of ssh in all, at least 1, or -1 for no limit")
+        raise BadValue(name, text, "a number of starts of at least 1, or -1 for no limit")
     return number
 
 

@@ -83,7 +83,7 @@ class Supervisor:
         self._relay.ssh_lines = self._reporter.ssh_lines
         self._foreground.take_signals(self._stop_asked, self._retry_asked, self._child_changed)
         if not self._driver.launcher.has_pty:
-            how = "no pseudo-terminal can be had; ssh runs without one"
+            how = "no pseudo-terminal available; ssh runs without one"
             self._reporter.log.write(notify.VERBOSE, f"{self._request.host}: {how}")
         elif self._request.uses_terminal:
             self._foreground.take_terminal()
@@ -151,7 +151,7 @@ class Supervisor:
             self._foreground.leave_terminal()
             self._driver.dispatch(machine.Deserted())
             # It would wait for ever.
-            self._driver.found_dead("ssh asks, and nobody is at the terminal")
+            self._driver.found_dead("ssh asks, but nobody is at the terminal")
 
     def _child_changed(self) -> None:
         self._reporter.reap_hooks()

@@ -43,12 +43,14 @@ def add_parser(subparsers: Any) -> None:
     """Add the verbs of this module to ksshctl's."""
     summary = "show the outages and the availability of a tunnel"
     shown = _add(subparsers, "history", summary)
-    shown.add_argument("-n", "--outages", type=_count, default=20, metavar="N", help="only the last N [20]")
-    shown.add_argument("--json", action="store_true", help="as JSON, described in ksshctl(1)")
-    log = _add(subparsers, "log", "print what kssh said of a link")
-    log.add_argument("-f", "--follow", action="store_true", help="go on as more is said, until Ctrl-C")
+    shown.add_argument(
+        "-n", "--outages", type=_count, default=20, metavar="N", help="show only the last N [20]"
+    )
+    shown.add_argument("--json", action="store_true", help="print JSON; ksshctl(1) describes it")
+    log = _add(subparsers, "log", "print kssh's log of a link")
+    log.add_argument("-f", "--follow", action="store_true", help="print new lines as they come, until Ctrl-C")
     log.add_argument(
-        "-n", "--lines", type=_count, metavar="N", help=f"only the last N [all; with -f {_LAST_LINES}]"
+        "-n", "--lines", type=_count, metavar="N", help=f"print only the last N [all; with -f {_LAST_LINES}]"
     )
 
 
@@ -56,7 +58,7 @@ def _add(subparsers: Any, verb: str, summary: str) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = subparsers.add_parser(
         verb, help=summary, description=f"{summary[0].upper()}{summary[1:]}.", allow_abbrev=False
     )
-    what = "a link that runs or ran: its name, or how that begins; its destination while it runs"
+    what = "a link that runs or has run: its name or a beginning of it; while it runs, also its destination"
     parser.add_argument("name", metavar="NAME", help=what)
     state.add_user(parser)
     return parser
@@ -233,7 +235,7 @@ def _tail(
     except OSError as error:
         raise KsshError(f"{printable(path)}: {error.strerror}") from error
     except ValueError as error:  # whoever wrote the record wrote no path
-        raise KsshError(f"{printable(path)}: no path of a file") from error
+        raise KsshError(f"{printable(path)}: not a file path") from error
     with file:
         lines = (line for line in map(shown, _lines(file)) if line is not None)
         _print(lines if most is None else deque(lines, most))

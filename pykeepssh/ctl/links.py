@@ -48,28 +48,34 @@ def add_parser(subparsers: Any) -> None:
     """Add the verbs of this module to ksshctl's."""
     status = _add(subparsers, "status", "show what runs", "*")
     status.description = (
-        "Show what runs.  Exit status: 0 if all links are up, or all that are named; "
-        "3 if one is not; 4 if a named one is not known."
+        "Show what runs.  Exit status: 0 if all links are up (or all named ones); "
+        "3 if one is not; 4 if a name is unknown."
     )
     shape = status.add_mutually_exclusive_group()
-    shape.add_argument("--json", action="store_true", help="as JSON, described in ksshctl(1)")
-    shape.add_argument("--names", dest="names_only", action="store_true", help="only the names, a line each")
-    status.add_argument("--all", action="store_true", help="also tunnels that do not run, but once did")
-    status.add_argument("--watch", action="store_true", help="show it again and again, until Ctrl-C")
-    stop = _add(subparsers, "stop", "end links in order, and wait until they are gone", "+")
-    stop.add_argument("--timeout", type=seconds, default=_STOP_S, metavar="S", help="wait no longer [10]")
-    _add(subparsers, "restart", "end ssh and start it again, or start it now where it waits", "+")
-    _add(subparsers, "retry", "start ssh now where it waits; leave alone what is up", "+")
-    wait = _add(subparsers, "wait", "wait until a link is up, also one that is still to come", 1)
-    wait.description = (
-        "Wait until a link is up, also one that is still to come.  Exit status: 0 if it is; when the time is "
-        "over, 3 if it is not, 4 if there is no such link."
+    shape.add_argument("--json", action="store_true", help="print JSON; ksshctl(1) describes it")
+    shape.add_argument(
+        "--names", dest="names_only", action="store_true", help="print only names, one per line"
     )
-    wait.add_argument("--timeout", type=seconds, default=None, metavar="S", help="give up then")
+    status.add_argument("--all", action="store_true", help="also tunnels that have run but do not run now")
+    status.add_argument("--watch", action="store_true", help="refresh until Ctrl-C")
+    stop = _add(subparsers, "stop", "stop links, and wait until they have ended", "+")
+    stop.add_argument(
+        "--timeout", type=seconds, default=_STOP_S, metavar="S", help="wait at most this long [10]"
+    )
+    _add(subparsers, "restart", "restart ssh; if it waits for a retry, start it now", "+")
+    _add(subparsers, "retry", "start ssh now if it waits for a retry; a link that is up is not touched", "+")
+    wait = _add(subparsers, "wait", "wait until a link is up; it need not exist yet", 1)
+    wait.description = (
+        "Wait until a link is up; it need not exist yet.  Exit status: 0 if it is up; after the timeout "
+        "3 if it is not, 4 if there is no such link."
+    )
+    wait.add_argument(
+        "--timeout", type=seconds, default=None, metavar="S", help="wait at most this long [for ever]"
+    )
 
 
 def _add(subparsers: Any, verb: str, summary: str, count: str | int) -> argparse.ArgumentParser:
-    what = "a link: its name, its destination, or how its name begins, if that is clear"
+    what = "a link: its name, its destination, or an unambiguous beginning of its name"
     parser: argparse.ArgumentParser = subparsers.add_parser(
         verb, help=summary, description=f"{summary[0].upper()}{summary[1:]}.", allow_abbrev=False
     )

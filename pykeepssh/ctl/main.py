@@ -40,7 +40,7 @@ VERBS = {
     "probe": "probe.verb",
 }
 
-DESCRIPTION = "See and steer the links that kssh keeps, and keep plain ssh alive."
+DESCRIPTION = "Show and control the links that kssh keeps, and set up keepalive for plain ssh."
 
 
 class Parser(argparse.ArgumentParser):

@@ -77,7 +77,7 @@ class State(NamedTuple):
     def _why(self, word: str, found: list[str]) -> str:
         shown = printable(word)
         if found:
-            return f"{shown}: which of {', '.join(printable(name) for name in sorted(found))}?"
+            return f"{shown}: matches several links: {', '.join(map(printable, sorted(found)))}"
         names = {overview.link_id(other): other for other in self.elsewhere}
         there = overview.matching(word, {name: other["destination"] for name, other in names.items()})
         if there:
@@ -87,7 +87,7 @@ class State(NamedTuple):
 
 def add_user(parser: argparse.ArgumentParser) -> None:
     """Add --user to a verb's options."""
-    parser.add_argument("--user", metavar="USER", help="the links of another user; for root only")
+    parser.add_argument("--user", metavar="USER", help="use the links of another user (root only)")
 
 
 def become_user(name: str | None) -> None:

@@ -96,7 +96,7 @@ class KillElapsed(NamedTuple):
 
 
 class LifetimeElapsed(NamedTuple):
-    """KSSH_MAXLIFETIME is over."""
+    """KSSH_MAXLIFETIME reached."""
 
 
 class RetryRequested(NamedTuple):
@@ -357,7 +357,7 @@ def _end_of(link: Link, event: _Stop) -> tuple[Exit, str]:
     """Return what kssh ends with, and why in words, or "" where whoever asked for it knows."""
     if isinstance(event, LifetimeElapsed):
         # A tunnel that lived its time has done its work; a session cut short has not.
-        return Exit(0 if link.rules.kind == TUNNEL else policy.SSH_FAILED), "KSSH_MAXLIFETIME is over"
+        return Exit(0 if link.rules.kind == TUNNEL else policy.SSH_FAILED), "KSSH_MAXLIFETIME reached"
     return Exit(signal=event.signal) if event.code is None else Exit(event.code), ""
 
 
@@ -375,7 +375,7 @@ def _restarting_exited(link: Link, event: Exited) -> Step:
     if _ended_by_itself(report, event, link.rules):
         link, told = _told_down(link, report)
         return _ended(link, event.ended, (*told, Tell(report._replace(event=outcomes.ENDED))))
-    report = report._replace(reason=link.end_reason or "restart asked for")
+    report = report._replace(reason=link.end_reason or "restart requested")
     link = link._replace(end_reason="")
     link, told = _told_down(link, report)
     told += (Tell(report._replace(event=outcomes.RETRY, start=link.history.starts + 1, delay_s=0.0)),)

@@ -77,11 +77,11 @@ def without(greeting: Greeting, refused: bool, status: int | None, used: bool) -
     if greeting.begun:
         return None
     if refused:
-        return Without(0.0, "the server runs no command")
+        return Without(0.0, "the server does not run commands")
     if greeting.refused:
-        return Without(0.0, "its shell runs no other program")
+        return Without(0.0, "its shell does not run other programs")
     if status and not used:
-        return Without(math.inf, f"what it runs ended with status {status}")
+        return Without(math.inf, f"what it ran ended with status {status}")
     return None
 
 
@@ -150,7 +150,7 @@ shows() {
 
 _PLAIN_SHELL = r"""
 plain() {
-  echo "kssh: $1; a plain shell opens" >&2;
+  echo "kssh: $1; opening a plain shell" >&2;
   shows;
   exec "$s" -l;
 };
@@ -167,12 +167,12 @@ done;
   (*csh) m=$("$s" -c "which $t" </dev/null 2>/dev/null | sed -n "s,^/,/,p" | tail -n 1);;
   (*) m=$("$s" -lc "command -v $t" </dev/null 2>/dev/null | sed -n "s,^/,/,p" | tail -n 1);;
 esac;
-[ -n "$m" ] || plain "there is no $t on this host";
+[ -n "$m" ] || plain "$t was not found on this host";
 """
 
 _KNOW_TERMINAL = r"""
 command -v tput >/dev/null && { tput -T "$TERM" clear >/dev/null 2>&1 ||
-  plain "this host does not know a terminal of the type TERM=$TERM, so that $t cannot start"; };
+  plain "this host has no entry for TERM=$TERM, so $t cannot start"; };
 """
 
 # A link with a lasting name leads to the agent of whoever attached last.  It stands where nobody else writes.

@@ -36,7 +36,7 @@ class Report(NamedTuple):
     session_s  how long the session had lasted, or None if none was reached
     limit      GAVE_UP because of KSSH_MAXSTART
     allocated  for UP: (port, where it leads) that the server chose for each remote forward of port 0
-    by_people  RETRY though only a person can mend what ended ssh
+    by_people  RETRY though only a person can fix what ended ssh
     """
 
     event: str

@@ -41,7 +41,7 @@ RESTART = "restart"  # at once, then with backoff
 RETRY = "retry"  # with backoff
 FLAT = "retry at a flat pace"
 SLOW = "retry at the slowest pace, three times"
-RARE = "retry every ten minutes"  # what only a person can mend, where nobody watches
+RARE = "retry every ten minutes"  # what only a person can fix, where nobody watches
 
 HEALTHY_S = 10.0  # a session that lasted this long resets the backoff
 PORT_HELD_S = 5.0  # a dead session's listener goes with its sshd, at a moment that nobody knows

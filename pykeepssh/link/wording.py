@@ -57,7 +57,14 @@ def _place(held: str) -> str:
     """Return a port, a socket's path or a tunnel device in words."""
     if held == DEVICE:
         return "a tunnel device (-w)"
-    return f"port {held}" if held.isdigit() else printable(held)
+    port = _address_and_port(held)[1]
+    return f"port {port}" if port.isdigit() else printable(port)
+
+
+def _address_and_port(held: str) -> tuple[str, str]:
+    """Return the two parts of "[::1]:80"; what has no address is all port."""
+    address, bracket, port = held.rpartition("]:")
+    return (address[1:], port) if bracket else ("", held)
 
 
 def _why(*said: str) -> str:
@@ -81,7 +88,7 @@ def reason(outcome: str, ended: Exit, seen: Evidence | None, session: bool) -> s
         if outcome == PORT_HELD_LOCAL:
             if seen.local_away:
                 return printable(seen.local_away)
-            return f"{_place(seen.local_held[-1])} is in use on this machine"
+            return _held(seen.local_held[-1], seen)
         if outcome == FORGED:
             return "the server wrote lines that look like ssh's own"
         if outcome == HOST_KEY:
@@ -100,7 +107,7 @@ def reason(outcome: str, ended: Exit, seen: Evidence | None, session: bool) -> s
         return _why(*seen.remarks, seen.error) or "authentication failed"
     if not seen.spoke:
         status = f"ssh ended with status {ended.code}" if ended.code != _SSH_FAILED else ""
-        return _why(*seen.printed, status) or "it refused its command line or configuration"
+        return _why(*seen.printed, status) or "ssh rejected its command line or configuration"
     if outcome == REFUSED_SETUP and seen.error:
         return _why(*seen.remarks, seen.error)
     if session and seen.cause is None:
@@ -119,10 +126,24 @@ def _refused(place: str) -> str:
 def missing(seen: Evidence) -> str:
     """Return what a tunnel lacks that is up all the same, in one line, or ""."""
     lacks = [_refused(place) for place in dict.fromkeys(seen.remote_refused)]
-    for place in dict.fromkeys(seen.local_held):
-        family = " for one address family" if place in seen.local_up else ""
-        lacks.append(f"{_place(place)} is in use here{family}")
+    lacks += dict.fromkeys(_held(place, seen) for place in seen.local_held)
     return "; ".join(lacks)
+
+
+def _held(place: str, seen: Evidence) -> str:
+    """Return that a place to listen is in use on this machine, and where its port is open all the same."""
+    address, port = _address_and_port(place)
+    open_for = [up for up, same in map(_address_and_port, seen.local_up) if same == port]
+    if not address or not open_for:
+        return f"{_place(place)} is in use on this machine"
+    family, families = _family(address), sorted({_family(up) for up in open_for})
+    if family in families:  # two addresses of the user's own
+        family, families = address, open_for
+    return f"{_place(place)} is in use for {printable(family)}, open for {printable(' and '.join(families))}"
+
+
+def _family(address: str) -> str:
+    return "IPv6" if ":" in address else "IPv4"
 
 
 def _short(error: str) -> str:
@@ -130,7 +151,7 @@ def _short(error: str) -> str:
     if error.startswith(("ssh: connect to host ", "ssh: Could not resolve hostname ")):
         error = error.rpartition(": ")[2]
     if "UNKNOWN port" in error:
-        return "the ProxyCommand or jump host gave up without a word"
+        return "the ProxyCommand or jump host ended without an error message"
     if error.startswith(("client_loop: ", "send disconnect: ")):  # with LogVerbose it is a tag
         return "the connection was closed"
     return error.removesuffix(".")
@@ -138,13 +159,13 @@ def _short(error: str) -> str:
 
 _WHAT = {
     FINISHED: "finished",
-    UNREACHABLE: "not reachable",
+    UNREACHABLE: "unreachable",
     LOST: "link lost",
-    UNRESOLVED: "host name not found",
+    UNRESOLVED: "host name unresolved",
     DENIED: "access denied",
     HOST_KEY: "HOST KEY CHANGED OR UNKNOWN, not connecting",
     FORGED: "SSH'S LOG IS FORGED, not connecting",
-    REFUSED_SETUP: "ssh cannot do what was asked",
+    REFUSED_SETUP: "setup refused",
     PORT_HELD_REMOTE: "forward refused",
     PORT_HELD_LOCAL: "forward refused",
     LEFT: "ended as asked",
@@ -162,9 +183,9 @@ def _what(report: Report) -> str:
 def _when(report: Report, delay_s: float) -> str:
     start = report.start
     if report.outcome == NOT_RESUMED:
-        return "a plain shell when Enter is pressed" if delay_s == math.inf else "a plain shell opens"
+        return "press Enter for a plain shell" if delay_s == math.inf else "opening a plain shell"
     if delay_s == math.inf:
-        return f"nobody answered; retry {start} when Enter is pressed"
+        return "no answer to the prompt; press Enter to retry"
     return f"retry {start} now" if delay_s < 0.05 else f"retry {start} in {duration(delay_s)}"
 
 
@@ -178,29 +199,32 @@ def status(report: Report, host: str, left_s: float | None, columns: int) -> str
     What tells least goes first when there is no room: the reason is shortened, then left out; then the
     host's name is shortened; then goes what became of the link, the host, and the keys.
     """
-    what, keys, short_keys = _what(report), "", ""
-    if left_s is None:
-        next_ = f"retry {report.start}: connecting"
-    elif left_s == math.inf and report.outcome == NOT_RESUMED:
-        next_, keys, short_keys = "not logged in", ". Enter: a plain shell, Ctrl-C: quit", " (Enter, ^C)"
-    elif left_s == math.inf:
-        next_, keys, short_keys = "nobody answered", ". Enter: try again, Ctrl-C: quit", " (Enter, ^C)"
-    else:
-        # Whole seconds, rounded up: a countdown ends at 1, not at 0.
-        next_ = f"retry {report.start} in {duration(max(1, math.ceil(left_s)))}"
-        keys, short_keys = ". Enter: now, Ctrl-C: quit", " (Enter, ^C)"
+    what, tails = _what(report), _next(report, left_s)
     room = columns - 1
-    tail = next_ + keys
+    tail = tails[0]
     name = _shortened(host, room - _cells(f"kssh: : {what}; {tail}"), _LEAST_HOST)
     if name:
         left = room - _cells(f"kssh: {name}: {what} (); {tail}")
         why = _shortened(report.reason, left, _LEAST_REASON)
         return f"kssh: {name}: {what} ({why}); {tail}" if why else f"kssh: {name}: {what}; {tail}"
-    for tail in (next_ + keys, next_ + short_keys, next_):
+    for tail in tails:
         name = _shortened(host, room - _cells(f"kssh: : {tail}"), _LEAST_HOST)
         if name:
             return f"kssh: {name}: {tail}"
-    return _shortened(next_, room, 1)
+    return _shortened(tails[-1], room, 1)
+
+
+def _next(report: Report, left_s: float | None) -> tuple[str, ...]:
+    """Return what comes next and the keys, the longest wording first."""
+    if left_s is None:
+        return (f"retry {report.start}: connecting",)
+    if left_s == math.inf and report.outcome == NOT_RESUMED:
+        return ("not logged in. Enter: a plain shell, Ctrl-C: quit", "not logged in (Enter, ^C)")
+    if left_s == math.inf:
+        return ("no answer to the prompt. Enter: retry, Ctrl-C: quit", "no answer (Enter, ^C)")
+    # Whole seconds, rounded up: a countdown ends at 1, not at 0.
+    retry = f"retry {report.start} in {duration(max(1, math.ceil(left_s)))}"
+    return (f"{retry}. Enter: now, Ctrl-C: quit", f"{retry} (Enter, ^C)", retry)
 
 
 _LEAST_REASON = 10
@@ -241,7 +265,7 @@ def back(report: Report, retry: Report, host: str, dropped: bool) -> str:
     text = f"kssh: {host}: back"
     if report.delay_s is not None:
         text += f" after {duration(report.delay_s)}"
-    return text + ("; what was typed meanwhile was thrown away" if dropped else "")
+    return text + ("; what was typed meanwhile was discarded" if dropped else "")
 
 
 def level(report: Report, attended: bool) -> str:
@@ -301,7 +325,7 @@ def line(report: Report, kind: str) -> str:
     if report.event == RETRY:
         assert report.delay_s is not None
         if report.by_people:
-            what += "; only a person can mend that"
+            what += "; only a person can fix that"
         return f"{what}; {_when(report, report.delay_s)}"
     if report.event == GAVE_UP and kind == COMMAND and report.outcome == LOST and not report.limit:
         return f"{what}; not run again"

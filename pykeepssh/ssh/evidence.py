@@ -32,8 +32,8 @@ class Evidence:
     replies          what the server was asked for has been answered; None where this ssh, before 8.3, does
                      not tell, or nothing was asked for
     device_answered  the server has said yes or no to a tunnel device (8.3 and later)
-    local_up         listen ports or paths that are open here, as text
-    local_held       listen addresses that were in use here, as text
+    local_up         where ssh listens here, as text: "[::1]:80", "/path"
+    local_held       where it could not, as that was in use: the same, or "80" where it tells no address
     local_away       why the last forward cannot listen here now: its address or directory is away, as
                      ssh says it; or ""
     forward_fatal    "remote" or "local" if ssh ended itself over a forward

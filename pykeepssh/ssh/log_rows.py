@@ -205,16 +205,16 @@ def _remote_refused(log: Reading, match: re.Match[str]) -> None:
 
 
 def _local_listening(log: Reading, match: re.Match[str]) -> None:
-    _note(log.facts.local_up, match[1] or match[2])
+    _note(log.facts.local_up, match[1] or f"[{match[2]}]:{match[3]}")
 
 
 def _cannot_bind(log: Reading, match: re.Match[str]) -> None:
     if match[1]:
         del log.facts.local_up[-1:]  # ssh says "listening on" before it tries
-    if match[2] in _IN_USE:
-        _note(log.facts.local_held, match[1] or "?")
+    if match[3] in _IN_USE:
+        _note(log.facts.local_held, f"[{match[1]}]:{match[2]}" if match[1] else "?")
         log.can_be_had = True
-    elif match[2] in _AWAY:
+    elif match[3] in _AWAY:
         _away(log, match)
 
 
@@ -242,7 +242,8 @@ def _cannot_listen(log: Reading, match: re.Match[str]) -> None:
     # Follows "bind …" whatever the reason was; only here do old versions name the port or path.
     if log.facts.local_held[-1:] == ["?"]:
         log.facts.local_held[-1] = match[1]
-    log.facts.local_up = [up for up in log.facts.local_up if up != match[1]]
+    closed = f"]:{match[1]}"
+    log.facts.local_up = [up for up in log.facts.local_up if up != match[1] and not up.endswith(closed)]
 
 
 def _local_failed(log: Reading, match: re.Match[str]) -> None:
@@ -307,7 +308,7 @@ _DEBUG_ROWS: tuple[_Row, ...] = (
     (r"channel (\d+): new (?:tun )?\[tun\]", _device_channel),
     (r"(?:sys_tun_open: )?failed to configure tunnel .*: Device or resource busy", _device_held),
     (r"Local connections to ", _next_local),
-    (r"Local forwarding listening on (?:path (.*)\.$|\S+ port (\d+)\.)", _local_listening),
+    (r"Local forwarding listening on (?:path (.*)\.$|(\S+) port (\d+)\.)", _local_listening),
     # Those of a shared master's client.
     (r"(?:mux_client_request_(?:session|stdio_fwd): )?master session id: (\d+)", _of_master(_shared_session)),
     (r"(?:mux_client_hello_exchange: )?master version \d+", _of_master(_fact("shared"))),
@@ -335,7 +336,7 @@ _LATE_DEBUG_ROWS: tuple[_Row, ...] = (
 _PLAIN_ROWS: tuple[_Row, ...] = (
     (r"Killed by signal (\d+)\.", _killed),
     (r"Timeout, server .* not responding", _timed_out),
-    (r"bind(?: \[.*\]:(\S+))?: (.*)", _cannot_bind),
+    (r"bind(?: \[(.*)\]:(\S+))?: (.*)", _cannot_bind),
     (r"(?:\w+: )?cannot (?:listen to port|bind to path): (.*)", _cannot_listen),
     (r"(?:\w+: )?cannot bind to path (.*): Address (?:already )?in use$", _path_held),
     (r"(?:\w+: )?cannot bind to path (.*): No such file or directory$", _away),

@@ -33,7 +33,7 @@ def all_of(settings: Settings) -> None:
 def hook(path: str) -> str:
     """Return KSSH_HOOK as an absolute path, if that can be told.  Raises BadValue."""
     if not (os.path.isfile(path) and os.access(path, os.X_OK)):
-        raise BadValue("KSSH_HOOK", path, "a program that can be run, with its path")
+        raise BadValue("KSSH_HOOK", path, "the path of a program that can be run")
     try:
         return os.path.abspath(path)
     except OSError:

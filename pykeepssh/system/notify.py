@@ -58,7 +58,7 @@ class Log:
         self.detached = False
         if path:
             self._file = Sink(checks.log_file(path), lambda dropped: _stamped(_lost(dropped)), ours=True)
-            self.path = os.path.abspath(path)  # -f changes the directory
+            self.path = os.path.abspath(path)  # the working directory may be removed
 
     def write(self, level: int, text: str, shown: bool = False) -> None:
         """Write one line at a level; text holds no control characters.
@@ -109,7 +109,7 @@ class Log:
             stderr.close()
 
     def _follow(self, present: Sink) -> None:
-        """Open the file anew if it was renamed or removed, as logrotate(8) does; else stay with it."""
+        """Reopen the file if it was renamed or removed, as logrotate(8) does; else stay with it."""
         # Descriptors have names there, and may mean something else by now.
         if self.path.startswith(("/dev/", "/proc/")):
             return
@@ -144,7 +144,7 @@ def _stamped(text: str) -> bytes:
 
 
 def _lost(dropped: int) -> str:
-    return f"{dropped} lines were lost here: nobody read them"
+    return f"lines lost here: {dropped} (nobody read them)"
 
 
 def complain(text: str) -> None:

@@ -45,7 +45,7 @@ def find(wanted: str, environment: Mapping[str, str]) -> str:
     depth = int(nested) if nested.isascii() and nested.isdigit() else 0
     if depth >= DEEPEST:
         whose = f"KSSH_SSH={printable(wanted)}" if wanted else "the ssh program in PATH"
-        raise KsshError(f"{whose} calls kssh again and again; set KSSH_SSH to the real ssh")
+        raise KsshError(f"{whose} calls kssh in a loop; set KSSH_SSH to the real ssh")
     if wanted:
         return _wanted(wanted, environment)
     for path in _candidates("ssh", environment):

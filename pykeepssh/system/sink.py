@@ -171,7 +171,7 @@ class Syslog:
             syslog.syslog(priority, text)
             return
         dropped = self._dropped
-        if dropped and self._send(priority, f"{dropped} lines were lost here: nobody read them"):
+        if dropped and self._send(priority, f"lines lost here: {dropped} (nobody read them)"):
             self._dropped -= dropped
         if not self._send(priority, text):
             self._dropped += 1
@@ -179,7 +179,7 @@ class Syslog:
     def _send(self, priority: int, text: str) -> bool:
         stamp = time.strftime("%b %d %H:%M:%S")  # RFC 3164, 4.1.2
         line = f"<{self._facility | priority}>{stamp} {self._name}[{os.getpid()}]: {text}"
-        for _ in range(2):  # a syslog that was started anew has another socket
+        for _ in range(2):  # a restarted syslog has another socket
             try:
                 if self._socket is None:
                     self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)

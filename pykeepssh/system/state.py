@@ -97,7 +97,7 @@ def state_directory(wanted: str) -> tuple[str | None, str | None]:
             return files.own_directory(other), f"{why}; using {printable(other)}"
         except OSError:
             continue  # read-only too, or somebody else was there first
-    return None, f"{why}; nor {' or '.join(map(printable, others))}: going on without lock and record"
+    return None, f"{why}, nor {' or '.join(map(printable, others))}; running without lock and record"
 
 
 def existing_directories(wanted: str) -> tuple[list[str], str | None]:
@@ -122,7 +122,7 @@ def existing_directories(wanted: str) -> tuple[list[str], str | None]:
             continue
         except OSError as error:
             # Anybody may put a directory of our name into /tmp: that is no news.
-            why = f"{printable(usual)} is left alone: {error.strerror}" if folder == usual else why
+            why = f"ignoring {printable(usual)}: {error.strerror}" if folder == usual else why
     return found, why
 
 

@@ -526,7 +526,7 @@ class Relay:
         refused = self._allowance.refused()
         if refused:
             lines = "1 line" if refused == 1 else f"{refused} lines"
-            self._log.write_error(f"{self._host}: {lines} of ssh's left out: they came too fast")
+            self._log.write_error(f"{self._host}: {lines} from ssh left out: they came too fast")
 
     def _show_log_line(self, run: Run, line: bytes) -> None:
         """Show a line of ssh's log where the user would have seen it without kssh."""

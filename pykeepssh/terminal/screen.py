@@ -224,7 +224,7 @@ class Screen:
         self.clear_status()
         if self._missed:
             missed, self._missed = self._missed, 0
-            self.line(f"kssh: {missed} lines were not shown")
+            self.line(f"kssh: lines not shown: {missed}")
         start = b"" if self._line_start else b"\r\n"
         self._put(start + self._coloured(text, GREEN if good else "") + b"\r\n")
 

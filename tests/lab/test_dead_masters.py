@@ -47,7 +47,7 @@ def test_a_connection_that_was_forgotten_is_left_at_the_next_key(lab: Lab, tmp_p
         in_session(terminal)
         lab.reboot_router()
         terminal.send(b"echo lo''st\r")
-        terminal.expect(b"is dead (the network forgot the connection); going on without it")
+        terminal.expect(b"is dead (the network forgot the connection); connecting without it")
         terminal.expect(b"back after")
         in_session(terminal)
         assert b"lost\r\n" not in terminal.output
@@ -63,7 +63,7 @@ def test_a_new_one_does_not_hang_with_a_master_whose_connection_was_forgotten(
         lab.reboot_router()
         words: list[Argument] = [*lab.client.entry, program(), "-F", lab.config, "-S", tmp_path / "m", "t"]
         with Terminal(words, env=quick(CONNECT_TIMEOUT=60), columns=250) as another:
-            another.expect(b"is dead (the network forgot the connection); going on without it")
+            another.expect(b"is dead (the network forgot the connection); connecting without it")
             in_session(another)
             another.send(b"exit\r")
             assert another.wait() == 0
@@ -73,7 +73,7 @@ def test_an_address_that_is_gone_ends_the_use_of_a_master(lab: Lab, tmp_path: Pa
     with over_a_master(lab, tmp_path / "m") as terminal:
         in_session(terminal)
         lab.replace_address()
-        terminal.expect(b"is gone); going on without it")
+        terminal.expect(b"is gone); connecting without it")
         terminal.expect(b"back after")
         in_session(terminal)
 
@@ -84,7 +84,7 @@ def test_a_path_that_is_dead_for_long_ends_the_use_of_a_master(lab: Lab, tmp_pat
         in_session(terminal)
         lab.blackhole()
         terminal.send(b"echo lo''st\r")
-        terminal.expect(b"is dead (the server stopped answering); going on without it")
+        terminal.expect(b"is dead (the server stopped answering); connecting without it")
         lab.heal()
         terminal.expect(b"back after")
         in_session(terminal)

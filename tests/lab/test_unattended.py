@@ -12,7 +12,7 @@ from lab.lab import BANNER_PORT, Lab
 from links import Kssh, quick
 
 ADDRESS = "10.77.1.200"
-BY_PEOPLE = "only a person can mend that; retry"
+BY_PEOPLE = "only a person can fix that; retry"
 
 
 @pytest.fixture

@@ -164,7 +164,7 @@ def test_a_name_that_begins_several_is_asked_back(tmp_path: Path) -> None:
     with up(tmp_path, "alice"), up(tmp_path, "albert"):
         for verb in ("status", "stop", "restart", "retry"):
             shown = ctl(verb, "al")
-            assert shown.stderr == "ksshctl: al: which of albert, alice?\n"
+            assert shown.stderr == "ksshctl: al: matches several links: albert, alice\n"
             assert shown.returncode == 4
         assert len(records()) == 2
 
@@ -404,7 +404,7 @@ def test_what_is_no_path_is_said_so(path: str, bystander: psutil.Process) -> Non
     forge("bob", logfile=path, pid=bystander.pid, pid_started=bystander.create_time())
     done = ctl("log", "bob")
     assert done.returncode == 1
-    assert done.stderr.endswith(": no path of a file\n")
+    assert done.stderr.endswith(": not a file path\n")
 
 
 def test_stop_waits_until_the_link_is_gone(tmp_path: Path) -> None:

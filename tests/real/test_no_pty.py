@@ -90,7 +90,7 @@ def test_a_session_on_a_terminal_is_ssh_s_own(
     fake = fake_ssh(tmp_path, "exit 7")
     with Terminal([*ptyless, program(), *words], env=with_fake(fake)) as terminal:
         assert terminal.wait() == 7
-        assert terminal.output.count(b"no pseudo-terminal can be had") == 1
+        assert terminal.output.count(b"no pseudo-terminal available") == 1
     assert started(fake).pid == terminal.pid
 
 

@@ -27,7 +27,7 @@ def test_a_server_that_runs_no_command_gives_a_plain_shell_at_once(tmp_path: Pat
     )
     with on_terminal(fake) as terminal:
         assert terminal.wait() == 7
-        terminal.expect(b"kssh: host: no multiplexer there (the server runs no command); a plain shell")
+        terminal.expect(b"kssh: host: no multiplexer there (the server does not run commands); a plain shell")
         terminal.expect(b"shell\r\n")
     assert [len(resumes(start)) for start in fake.starts] == [1, 0]
 
@@ -55,6 +55,6 @@ def test_an_ssh_without_remote_command_opens_a_plain_shell_and_says_so(tmp_path:
     fake.path.write_text(fake.path.read_text().replace("OpenSSH_9.2p1", "OpenSSH_7.4p1"))
     with on_terminal(fake) as terminal:
         assert terminal.wait() == 7
-        terminal.expect(b"kssh: host: this ssh knows no RemoteCommand; a plain shell opens\r\n")
+        terminal.expect(b"kssh: host: this ssh has no RemoteCommand; opening a plain shell\r\n")
         terminal.expect(b"shell\r\n")
     assert not resumes(fake.starts[0])

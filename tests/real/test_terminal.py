@@ -563,7 +563,7 @@ def test_a_question_of_a_jump_host_s_that_nobody_answers_is_asked_once(tmp_path:
     ask = "printf 'password: ' >&2; sleep 0.3; log 'Connection closed by UNKNOWN port 65535'; exit 255\n"
     fake = fake_ssh(tmp_path, f"{FINISH}{FIRST_IS_LOST}[ $start = 2 ] && {{ {ask} }}\n{SESSION}finish 4")
     with on_terminal(fake, BACKOFF_MAX=1) as terminal:
-        terminal.expect(b"nobody answered. Enter: try again")
+        terminal.expect(b"no answer to the prompt. Enter: retry")
         assert len(fake.starts) == 2
         terminal.send(b"\r")
         assert terminal.wait() == 4
@@ -642,7 +642,7 @@ def test_the_reason_for_an_end_while_it_waits_is_said(tmp_path: Path) -> None:
     fake = fake_ssh(tmp_path, f"[ $start = 1 ] || {{ {REFUSE} }}\n{SESSION}{LOSE}")
     with on_terminal(fake, MAXLIFETIME=3, BACKOFF_MAX=600) as terminal:
         terminal.wait()
-        assert terminal.output.endswith(b"(KSSH_MAXLIFETIME is over)\r\n")
+        assert terminal.output.endswith(b"(KSSH_MAXLIFETIME reached)\r\n")
 
 
 def test_several_lines_of_one_message_begin_at_the_margin(tmp_path: Path) -> None:

@@ -569,7 +569,7 @@ def test_without_a_log_channel_a_tunnel_is_judged_by_its_status(tmp_path: Path) 
     nowhere = sealed(tmp_path, "/proc")
     with Kssh(["-N", "host"], with_fake(fake, BACKOFF_MAX=1), nowhere) as kssh:
         started(fake, 4)
-        assert kssh.said.count("no log channel") == 1
+        assert kssh.said.count("cannot read ssh's log") == 1
         assert "-E" not in fake.starts[0].argv
         kssh.stop()
 
@@ -582,7 +582,7 @@ def test_without_a_log_channel_a_shell_keeps_its_status_and_is_not_run_again(
     with Terminal([*sealed(tmp_path, "/proc"), program(), "host"], env=with_fake(fake)) as terminal:
         before = terminal.modes()
         assert terminal.wait() == status
-        assert b"no log channel" in terminal.output
+        assert b"cannot read ssh's log" in terminal.output
         assert terminal.modes() == before
     assert len(fake.starts) == 1
 
@@ -591,7 +591,7 @@ def test_where_no_directory_can_be_had_the_log_comes_through_a_pipe_without_a_na
     fake = fake_ssh(tmp_path, FIRST_DIES + UP)
     with Kssh(["-N", "host"], with_fake(fake), sealed(tmp_path)) as kssh:
         kssh.says("again")
-        assert "no log channel" not in kssh.said
+        assert "cannot read ssh's log" not in kssh.said
         kssh.stop()
 
 
@@ -600,7 +600,7 @@ def test_a_useless_temporary_directory_does_not_matter(tmp_path: Path, folder: s
     fake = fake_ssh(tmp_path, FIRST_DIES + UP)
     with Kssh(["-N", "host"], {**with_fake(fake), "TMPDIR": folder, "XDG_RUNTIME_DIR": folder}) as kssh:
         kssh.says("again")
-        assert "no log channel" not in kssh.said
+        assert "cannot read ssh's log" not in kssh.said
         kssh.stop()
 
 

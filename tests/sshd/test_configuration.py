@@ -43,7 +43,7 @@ def test_a_command_that_ssh_g_did_not_tell_of_is_not_run_twice(sshd: Sshd, tmp_p
         assert terminal.wait() == 255
     assert lines_of(note) == ["ran"]
     if name == "slow to tell":
-        assert b"kssh: t: ssh -G did not tell within 3 s" in terminal.output
+        assert b"kssh: t: no answer from ssh -G within 3 s" in terminal.output
         wait_for(lambda: not marked(os.environ[MARK]), what="the slow command to be ended")
 
 

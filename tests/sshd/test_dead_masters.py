@@ -19,7 +19,7 @@ from links import PROMPT, quick
 from pykeepssh.network import connection, mastersocket
 
 SOON = quick(CONNECT_TIMEOUT=2)
-DEAD = b"is dead (no answer); going on without it"
+DEAD = b"is dead (no answer); connecting without it"
 
 
 @pytest.fixture

@@ -192,7 +192,7 @@ def test_a_name_runs_once(sshd: Sshd) -> None:
     with Kssh(words, {"KSSH_NAME": "mine"}) as one:
         one.says("tunnel is up")
         done = run_kssh(words, {"KSSH_NAME": "mine"})
-        assert (done.returncode, b"mine runs already" in done.stderr) == (0, True)
+        assert (done.returncode, b"mine is already running" in done.stderr) == (0, True)
         one.stop()
 
 

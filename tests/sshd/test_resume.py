@@ -160,8 +160,8 @@ def test_csh_and_its_like_are_found_again(tmp_path: Path) -> None:
 def test_a_terminal_that_the_far_side_does_not_know(tmp_path: Path, tool: str) -> None:
     need(tool)
     with Far(tmp_path / "far") as far, far.kssh(tool, TERM="no-such-terminal") as terminal:
-        terminal.expect(b"does not know a terminal of the type TERM=no-such-terminal")
-        terminal.expect(b"a plain shell opens")
+        terminal.expect(b"this host has no entry for TERM=no-such-terminal")
+        terminal.expect(b"opening a plain shell")
         is_a_shell(terminal)
         assert far.sessions() == []
         type_line(terminal, "exit 6")
@@ -173,7 +173,7 @@ def test_without_tput_tmux_itself_is_asked_and_leaves_no_session(tmp_path: Path)
     bare = folder_of(tmp_path, "sh", "tmux", "grep", "stty", "find", "rm", "cat", "head", "sed", "tail")
     far = Far(tmp_path / "far", path=str(bare))
     with far, far.kssh(TERM="no-such-terminal") as terminal:
-        terminal.expect(b"kssh: tmux cannot start; a plain shell opens")
+        terminal.expect(b"kssh: tmux cannot start; opening a plain shell")
         is_a_shell(terminal)
         assert far.sessions() == []
 
@@ -184,7 +184,7 @@ def test_a_multiplexer_that_fails(tmp_path: Path, tool: str) -> None:
     script(broken / tool, "echo 'no room left' >&2; exit 1")
     path = f"{broken}:{os.environ['PATH']}"
     with Far(tmp_path / "far", path=path) as far, far.kssh(tool) as terminal:
-        terminal.expect(f"kssh: {tool} cannot start; a plain shell opens".encode())
+        terminal.expect(f"kssh: {tool} cannot start; opening a plain shell".encode())
         is_a_shell(terminal)
         type_line(terminal, "exit 6")
         ends(terminal, 6)
@@ -203,14 +203,14 @@ def test_a_tmux_that_cannot_attach_leaves_no_session(tmp_path: Path) -> None:
     refuses = 'case "$*" in *attach-session*) echo "open terminal failed" >&2; exit 1;; esac'
     script(tools / "tmux", f'{refuses}; exec {need("tmux")} "$@"')
     with Far(tmp_path / "far", path=f"{tools}:{os.environ['PATH']}") as far, far.kssh() as terminal:
-        terminal.expect(b"kssh: tmux cannot attach; a plain shell opens")
+        terminal.expect(b"kssh: tmux cannot attach; opening a plain shell")
         is_a_shell(terminal)
         assert far.sessions() == []
 
 
 def test_a_restricted_shell_is_had_without_it_at_once(tmp_path: Path) -> None:
     with Far(tmp_path / "far", "rbash") as far, far.kssh() as terminal:
-        terminal.expect(b"kssh: t: no multiplexer there (its shell runs no other program); a plain shell")
+        terminal.expect(b"kssh: t: no multiplexer there (its shell does not run other programs)")
         is_a_shell(terminal)
         type_line(terminal, "exit 6")
         ends(terminal, 6)

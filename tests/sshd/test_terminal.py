@@ -921,7 +921,7 @@ def test_back_rings_once_and_has_the_size_and_nothing_typed(sshd: Sshd, relay: R
         terminal.resize(31, 91)
         terminal.expect(re.compile(rb"retry [3-9]"))
         relay.listen()
-        terminal.expect(re.compile(rb"kssh: t: back after [^\n]*; what was typed meanwhile was thrown away"))
+        terminal.expect(re.compile(rb"kssh: t: back after [^\n]*; what was typed meanwhile was discarded"))
         terminal.expect(PROMPT)
         type_line(terminal, "stty size; echo typed")
         terminal.expect(b"31 91\r\n")
@@ -1059,7 +1059,7 @@ def test_a_remote_side_without_tmux_opens_a_plain_shell_and_says_so(tmp_path: Pa
     environment = f"SetEnv PATH={bare} HOME={tmp_path} {MARK}={os.environ[MARK]}"
     with Sshd(tmp_path / "sshd", environment) as sshd, shell(env={"KSSH_RESUME": "tmux"}) as terminal:
         type_line(terminal, f"{program()} -F {sshd.config} t")
-        terminal.expect(b"kssh: there is no tmux on this host; a plain shell opens\r\n")
+        terminal.expect(b"kssh: tmux was not found on this host; opening a plain shell\r\n")
         terminal.expect(PROMPT)
         type_line(terminal, "exit 6")
         ends(terminal, 6)

@@ -180,7 +180,7 @@ def test_a_lost_link_is_known_at_any_level(sshd: Sshd, words: list[str]) -> None
 def test_without_a_log_channel_a_tunnel_comes_back(sshd: Sshd, tmp_path: Path) -> None:
     with Tunnel(sshd, env=quick(), before=sealed(tmp_path, "/proc")) as tunnel:
         tunnel.is_up()
-        assert "no log channel" in tunnel.said
+        assert "cannot read ssh's log" in tunnel.said
         first = tunnel.ssh()
         sshd.kill_sessions()
         wait_for(lambda: not alive(first))
@@ -195,7 +195,7 @@ def test_where_no_directory_can_be_had_ssh_logs_to_a_pipe_without_a_name(sshd: S
         sshd.kill_sessions()
         wait_for(lambda: not alive(first))
         tunnel.is_up()
-        assert "no log channel" not in tunnel.said
+        assert "cannot read ssh's log" not in tunnel.said
         assert "tunnel is up again" in tunnel.said
         tunnel.stop()
 

@@ -43,7 +43,7 @@ from links import (
     tunnel_words,
 )
 
-TEN_MINUTES = "only a person can mend that; retry"
+TEN_MINUTES = "only a person can fix that; retry"
 ERROR_ONLY = quick(LOGLEVEL="ERROR")
 
 
@@ -213,7 +213,7 @@ def test_a_log_file_alone_tells_why(sshd: Sshd, tmp_path: Path, why: str) -> Non
         expected = "Connection refused"
     elif why == "command of a jump host":
         words += ["-o", "ProxyCommand=sh -c 'echo the gate is shut >&2; exit 1'"]
-        expected = "not reachable (the gate is shut)"
+        expected = "unreachable (the gate is shut)"
     else:
         before = [need("unshare"), "-U", "--map-user=54321"]
         if subprocess.run([*before, "true"], capture_output=True, check=False).returncode:
@@ -242,7 +242,7 @@ def test_a_changed_key_that_forbids_forwarding_is_a_host_key(sshd: Sshd, tmp_pat
     done = run_kssh([*words, *tunnel_words(sshd, free_port(), side="-R")])
     assert done.returncode == 255
     assert b"HOST KEY CHANGED" in done.stderr
-    assert b"not reachable" not in done.stderr
+    assert b"unreachable" not in done.stderr
 
 
 def need_tunnel_device() -> None:

@@ -95,15 +95,15 @@ FACTS: dict[str, dict[str, object]] = {
     "local port held, fatal": {
         "phase": AUTHENTICATED,
         "cause": SETUP,
-        "local_held": ["46737"],
+        "local_held": ["[127.0.0.1]:46737"],
         "forward_fatal": "local",
     },
     "local port held in one address family": {
         "phase": SESSION,
-        "local_up": ["46737"],
-        "local_held": ["46737"],
+        "local_up": ["[::1]:46737"],
+        "local_held": ["[127.0.0.1]:46737"],
     },
-    "local port held, not fatal": {"phase": SESSION, "local_held": ["46737"]},
+    "local port held, not fatal": {"phase": SESSION, "local_held": ["[127.0.0.1]:46737"]},
     "local path held": {
         "phase": AUTHENTICATED,
         "cause": SETUP,
@@ -116,7 +116,7 @@ FACTS: dict[str, dict[str, object]] = {
         "forward_fatal": "local",
         "local_away": "bind [192.0.2.1]:22000: Cannot assign requested address",
     },
-    "forwards up": {"phase": SESSION, "local_up": ["39709", "/d/l.sock"], "remote_up": 1},
+    "forwards up": {"phase": SESSION, "local_up": ["[127.0.0.1]:39709", "/d/l.sock"], "remote_up": 1},
     "keepalive timeout": {"phase": SESSION, "timed_out": True, "cause": UNREACHABLE},
     "no common cipher": {"phase": CONNECTED, "cause": SETUP},
     "bad option": {},
@@ -153,7 +153,7 @@ FACTS: dict[str, dict[str, object]] = {
     "quiet: local port held": {
         "phase": AUTHENTICATED,
         "cause": SETUP,
-        "local_held": ["46737"],
+        "local_held": ["[127.0.0.1]:46737"],
         "forward_fatal": "local",
     },
     "quiet: no common cipher": {"phase": CONNECTED, "cause": SETUP},
@@ -453,7 +453,7 @@ OTHER_VERSIONS: dict[str, tuple[list[str], dict[str, object]]] = {
         ["Error: forwarding disabled due to host key check failure"],
         {"cause": HOST_KEY},
     ),
-    "an IPv6 address that is held": (["bind [::1]:80: Address already in use"], {"local_held": ["80"]}),
+    "an IPv6 address that is held": (["bind [::1]:80: Address already in use"], {"local_held": ["[::1]:80"]}),
     "7.4: a shared master ends at a signal": (
         ["debug1: mux_client_request_session: master session id: 3", "debug2: Exiting on signal 2"],
         {"phase": SESSION, "killed_by": 2},

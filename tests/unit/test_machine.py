@@ -501,7 +501,7 @@ SAID: dict[str, tuple[Rules, list[Event], Report]] = {
     "a restart that was asked for": (
         rules(),
         [SessionReached(0.0), WentUp(), RetryRequested(), exited(60.0, Exit(0))],
-        Report(RETRY, LOST, "restart asked for", 2, 0.0, 60.0),
+        Report(RETRY, LOST, "restart requested", 2, 0.0, 60.0),
     ),
     "a start whose first packets were lost": (
         rules(),
@@ -547,7 +547,7 @@ SAID: dict[str, tuple[Rules, list[Event], Report]] = {
         f"the end of its time while it {what}": (
             rules(),
             [*events, *end],
-            Report(SAY_ENDED, LEFT, "KSSH_MAXLIFETIME is over", 1, limit=True),
+            Report(SAY_ENDED, LEFT, "KSSH_MAXLIFETIME reached", 1, limit=True),
         )
         for what, events, end in (
             ("starts", [LifetimeElapsed()], [exited(found=REFUSED)]),
@@ -694,7 +694,7 @@ def test_a_dead_link_says_why() -> None:
     assert told(actions) == [(DOWN, LOST), (RETRY, LOST)]
     assert {a.report.reason for a in actions if isinstance(a, Tell)} == {"local address 10.0.0.1 is gone"}
     _, actions = step(step(link, RetryRequested())[0], exited(61.0, Exit(0)))
-    assert {a.report.reason for a in actions if isinstance(a, Tell)} == {"restart asked for"}
+    assert {a.report.reason for a in actions if isinstance(a, Tell)} == {"restart requested"}
 
 
 def test_a_dead_link_of_a_command_is_left_to_ssh() -> None:

@@ -54,9 +54,9 @@ def test_who_says_nothing_for_long_has_begun_all_the_same() -> None:
 ENDS: dict[str, tuple[bytes, bool, int | None, bool, Without | None]] = {
     "it ran": (BEGUN, False, 1, False, None),
     "it ran, whatever the server said then": (BEGUN, True, 1, False, None),
-    "the server refused it": (b"", True, None, False, Without(0.0, "the server runs no command")),
-    "the shell refused it": (REFUSED, False, 0, False, Without(0.0, "its shell runs no other program")),
-    "something else failed": (b"%", False, 1, False, Without(math.inf, "what it runs ended with status 1")),
+    "the server refused it": (b"", True, None, False, Without(0.0, "the server does not run commands")),
+    "the shell refused it": (REFUSED, False, 0, False, Without(0.0, "its shell does not run other programs")),
+    "something else failed": (b"%", False, 1, False, Without(math.inf, "what it ran ended with status 1")),
     "something else was used": (b"menu", False, 1, True, None),
     "something else did its work": (b"done", False, 0, False, None),
     "the link was lost": (b"", False, None, False, None),

@@ -167,11 +167,11 @@ def test_a_table_is_aligned_and_leaves_empty_columns_out() -> None:
         (Report(UP, start=2, delay_s=5.0), "tunnel is up again after 5 s (start 2)"),
         (
             Report(RETRY, UNREACHABLE, "Connection refused", 2, 4.0),
-            "not reachable (Connection refused); retry 2 in 4 s",
+            "unreachable (Connection refused); retry 2 in 4 s",
         ),
         (
             Report(RETRY, LOST, "a\x07", 2, math.inf),
-            r"link lost (a\007); nobody answered; retry 2 when Enter is pressed",
+            r"link lost (a\007); no answer to the prompt; press Enter to retry",
         ),
     ],
 )

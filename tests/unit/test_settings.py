@@ -94,7 +94,7 @@ BAD = {
     "COUNTMAX": (NO_NUMBERS, "a whole number of 1 to 2147483647"),
     "MAXSTART": (
         [text for text in NO_NUMBERS if text != "-1"] + ["-2", "-01"],
-        "the most starts of ssh in all, at least 1, or -1 for no limit",
+        "a number of starts of at least 1, or -1 for no limit",
     ),
     "RESTART": (["yes", "auto ", "always,never", "0"], "one of auto, attended, always, never"),
     "FIRST_START": (["always", "1"], "one of auto, retry, fail"),

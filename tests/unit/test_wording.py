@@ -183,7 +183,7 @@ REASONS: dict[str, tuple[str, Exit, Evidence | None, bool, str]] = {
         FAILED,
         seen(error="Connection closed by UNKNOWN port 65535"),
         False,
-        "the ProxyCommand or jump host gave up without a word",
+        "the ProxyCommand or jump host ended without an error message",
     ),
     "a privileged port": (
         REFUSED_SETUP,
@@ -229,7 +229,7 @@ REASONS: dict[str, tuple[str, Exit, Evidence | None, bool, str]] = {
         FAILED,
         seen(spoke=False),
         False,
-        "it refused its command line or configuration",
+        "ssh rejected its command line or configuration",
     ),
     "nothing in the log": (
         REFUSED_SETUP,
@@ -281,10 +281,10 @@ LINES: dict[str, tuple[Report, str, str]] = {
             "port 4001 of the server leads to /s\\012"
         ),
     ),
-    "for people to mend": (
+    "for people to fix": (
         Report(RETRY, HOST_KEY, "why", 5, 600.0, by_people=True),
         TUNNEL,
-        "HOST KEY CHANGED OR UNKNOWN, not connecting (why); only a person can mend that; retry 5 in 10 min",
+        "HOST KEY CHANGED OR UNKNOWN, not connecting (why); only a person can fix that; retry 5 in 10 min",
     ),
     "down": (Report(DOWN, LOST, "why", 1, None, 8000.0), TUNNEL, "link lost after 2h13m (why)"),
     "a retry": (
@@ -300,27 +300,27 @@ LINES: dict[str, tuple[Report, str, str]] = {
     "a retry almost at once": (
         Report(RETRY, UNREACHABLE, "why", 2, 0.04),
         SHELL,
-        "not reachable (why); retry 2 now",
+        "unreachable (why); retry 2 now",
     ),
     "a retry without a session": (
         Report(RETRY, UNREACHABLE, "refused", 7, 12.6),
         TUNNEL,
-        "not reachable (refused); retry 7 in 13 s",
+        "unreachable (refused); retry 7 in 13 s",
     ),
     "a retry for which a person is needed": (
         Report(RETRY, LOST, "why", 2, math.inf),
         SHELL,
-        "link lost (why); nobody answered; retry 2 when Enter is pressed",
+        "link lost (why); no answer to the prompt; press Enter to retry",
     ),
     "no multiplexer": (
         Report(RETRY, NOT_RESUMED, "why", 2, 0.0),
         SHELL,
-        "no multiplexer there (why); a plain shell opens",
+        "no multiplexer there (why); opening a plain shell",
     ),
     "no multiplexer, and a person is asked": (
         Report(RETRY, NOT_RESUMED, "why", 2, math.inf),
         SHELL,
-        "no multiplexer there (why); a plain shell when Enter is pressed",
+        "no multiplexer there (why); press Enter for a plain shell",
     ),
     "gave up": (
         Report(GAVE_UP, DENIED, "no", 1),
@@ -344,8 +344,8 @@ LINES: dict[str, tuple[Report, str, str]] = {
         TUNNEL,
         "giving up after 2 starts: HOST KEY CHANGED OR UNKNOWN, not connecting (why)",
     ),
-    "unresolved": (Report(DOWN, UNRESOLVED, "", 1), TUNNEL, "host name not found"),
-    "refused setup": (Report(DOWN, REFUSED_SETUP, "", 1), TUNNEL, "ssh cannot do what was asked"),
+    "unresolved": (Report(DOWN, UNRESOLVED, "", 1), TUNNEL, "host name unresolved"),
+    "refused setup": (Report(DOWN, REFUSED_SETUP, "", 1), TUNNEL, "setup refused"),
     "a port": (Report(DOWN, PORT_HELD_LOCAL, "", 1), TUNNEL, "forward refused"),
 }
 
@@ -369,6 +369,14 @@ def test_no_outcome_has_two_names() -> None:
     assert set(wording._WHAT) == {*TABLE, NOT_RESUMED}  # which is only told
 
 
+def test_a_line_names_the_outcome_as_the_hook_and_the_history_do() -> None:
+    # A person says what became of it; the reason behind that names port or path.
+    others = {LEFT: "ended as asked", PORT_HELD_LOCAL: "forward refused", PORT_HELD_REMOTE: "forward refused"}
+    for result, words in wording._WHAT.items():
+        told = set(words.lower().replace(",", "").split())
+        assert words == others.get(result) or set(result.split()) <= told, (result, words)
+
+
 # -- the line that stands on a terminal --------------------------------------------------------------
 
 GONE = Report(RETRY, LOST, "the server stopped answering", 2, 4.0, 8000.0)
@@ -380,7 +388,7 @@ STATUS = {
     (0.3, 120): HEAD + WHY + "; retry 2 in 1 s" + KEYS,
     (0.0, 120): HEAD + WHY + "; retry 2 in 1 s" + KEYS,
     (None, 120): HEAD + WHY + "; retry 2: connecting",
-    (math.inf, 120): HEAD + WHY + "; nobody answered. Enter: try again, Ctrl-C: quit",
+    (math.inf, 120): HEAD + WHY + "; no answer to the prompt. Enter: retry, Ctrl-C: quit",
     (3.2, 90): HEAD + " (the server st…); retry 2 in 4 s" + KEYS,
     (3.2, 80): HEAD + "; retry 2 in 4 s" + KEYS,
     (3.2, 60): "kssh: h: retry 2 in 4 s" + KEYS,
@@ -389,7 +397,7 @@ STATUS = {
     (3.2, 20): "retry 2 in 4 s",
     (3.2, 10): "retry 2 …",
     (None, 40): "kssh: h: retry 2: connecting",
-    (math.inf, 40): "kssh: h: nobody answered (Enter, ^C)",
+    (math.inf, 40): "kssh: h: no answer (Enter, ^C)",
     (3.2, 2): "…",
 }
 
@@ -438,7 +446,7 @@ def test_whatever_is_said_fits_the_terminal(reason: str, left_s: float | None, c
 def test_back_says_how_long_and_what_was_lost() -> None:
     up = Report(UP, start=2, delay_s=61.0)
     assert wording.back(up, GONE, "h", dropped=False) == "kssh: h: back after 1 min 1 s"
-    assert wording.back(up, GONE, "h", dropped=True).endswith("; what was typed meanwhile was thrown away")
+    assert wording.back(up, GONE, "h", dropped=True).endswith("; what was typed meanwhile was discarded")
     assert wording.back(Report(UP, start=2), GONE, "h", dropped=False) == "kssh: h: back"
 
 
@@ -466,25 +474,36 @@ def test_how_loud_a_report_is(event: str, result: str, start: int, limit: bool) 
     assert (wording.level(report, True), wording.level(report, False)) == LEVELS[event, result, start, limit]
 
 
-def test_what_is_missing_and_what_people_must_mend_is_loud() -> None:
+def test_what_is_missing_and_what_people_must_fix_is_loud() -> None:
     for report in (Report(UP, "", "a port is missing", 1), Report(RETRY, DENIED, "no", 2, by_people=True)):
         assert wording.level(report, True) == wording.level(report, False) == "ERROR"
 
 
 MISSING = {
-    "nothing": (seen(local_up=["80"]), ""),
+    "nothing": (seen(local_up=["[::1]:80"]), ""),
     "a remote port, told twice": (
         seen(remote_refused=["80", "80"]),
         "the server refused to listen on port 80",
     ),
     "a device": (seen(remote_refused=["-w"]), "the server refused a tunnel device (-w)"),
     "one address family": (
-        seen(local_up=["80"], local_held=["80"]),
-        "port 80 is in use here for one address family",
+        seen(local_up=["[::1]:80"], local_held=["[127.0.0.1]:80"]),
+        "port 80 is in use for IPv4, open for IPv6",
+    ),
+    "the other one": (
+        seen(local_up=["[0.0.0.0]:80", "[::1]:81"], local_held=["[::]:80"]),
+        "port 80 is in use for IPv6, open for IPv4",
+    ),
+    "one address of the user's own": (
+        seen(local_up=["[10.0.0.1]:80", "[::1]:80"], local_held=["[127.0.0.1]:80"]),
+        "port 80 is in use for 127.0.0.1, open for 10.0.0.1 and ::1",
     ),
     "a local port and more": (
-        seen(local_held=["80", "80"], remote_refused=["/s", "0"]),
-        "the server refused to listen on /s; the server refused to listen on a port; port 80 is in use here",
+        seen(local_held=["[::1]:80", "[127.0.0.1]:80"], remote_refused=["/s", "0"]),
+        (
+            "the server refused to listen on /s; the server refused to listen on a port; "
+            "port 80 is in use on this machine"
+        ),
     ),
 }
 
