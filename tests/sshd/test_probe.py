@@ -116,10 +116,17 @@ def test_the_timeout_of_a_relay_is_found(sshd: Sshd, resets: bool, how: str) -> 
     assert [one["how"] for one in remembered()] == [how.rpartition(" ")[2].replace("silence", "silent")]
 
 
+def survives_s(out: str) -> float:
+    """Return for how long a line was quiet and lived, by a verdict; a busy machine adds to it."""
+    found = re.search(r"survives (\S+) s of quiet; none was cut", out)
+    assert found, out
+    return float(found[1])
+
+
 def test_a_line_that_cuts_nothing_is_said_to_survive(sshd: Sshd) -> None:
     status, out, err = probe(sshd.config, "--max", "4")
     assert status == 0, err
-    assert "survives 4 s of quiet; none was cut" in out
+    assert 4 <= survives_s(out) < 8
     assert [(one["dead_s"], one["interval_s"]) for one in remembered()] == [(None, 15)]
 
 
@@ -128,7 +135,7 @@ def test_a_person_at_a_terminal_sees_a_bar_with_the_time_left(sshd: Sshd) -> Non
     with pexpect.spawn(program("ksshctl"), words, dimensions=(24, 100), encoding="utf-8") as terminal:
         terminal.expect(r"round 1 .* [234] s left")
         terminal.expect("still alive")
-        terminal.expect("survives 3 s of quiet")
+        terminal.expect(r"survives 3(\.\d)? s of quiet")
         shown = terminal.before
         terminal.expect(pexpect.EOF)
     assert terminal.exitstatus == 0
@@ -197,7 +204,7 @@ def test_an_interruption_tells_what_is_known_and_remembers_nothing(sshd: Sshd) -
         out, _ = process.communicate()
         assert process.returncode == 130
     assert "Interrupted; this is not remembered." in out
-    assert "survives 2 s of quiet" in out
+    assert 2 <= survives_s(out) < 4
     assert "Recommended" not in out
     assert remembered() == []
 
