@@ -392,10 +392,10 @@ def test_a_refused_value_is_for_a_person_to_correct(
     config.write_text(key + good.replace("60", bad) + "\n")
     (finding,) = findings(option, config)
     assert (finding["code"], finding["line"], finding["by_hand"]) == ("refused", 2, True)
-    assert finding["fix"] == "correct line 2, then ask again"
+    assert finding["fix"] == "correct it, then ask again"
     done = fix(option, config)
     assert (done.returncode, done.stderr) == (1, "")
-    assert "    by hand: correct line 2, then ask again\n1 not fixed\n" in done.stdout
+    assert "    by hand: correct it, then ask again\n1 not fixed\n" in done.stdout
 
 
 def test_a_file_that_would_still_be_refused_stays_as_it_was(tmp_path: Path) -> None:
@@ -406,7 +406,8 @@ def test_a_file_that_would_still_be_refused_stays_as_it_was(tmp_path: Path) -> N
     assert done.returncode == 1
     assert f"{config} is refused already as it is now" in done.stderr
     assert "nothing was written" in done.stderr
-    assert "by hand: correct line 2" in done.stdout
+    assert f"{config} line 2: " in done.stdout
+    assert "by hand: correct it, then ask again" in done.stdout
     assert tree(tmp_path) == files
 
 
@@ -622,6 +623,15 @@ def test_a_file_of_somebody_else(tmp_path: Path) -> None:
     assert finding["fix"] == f"look through it first, then: chown 0 {config}"
     assert fix("--config", config).returncode == 1
     assert config.stat().st_uid == 65534
+
+
+def test_what_has_no_effect_is_named_by_its_block(tmp_path: Path) -> None:
+    """Its line would have another number once a line above it is fixed."""
+    config = tmp_path / "config"
+    config.write_text(GOOD + "  ServerAliveCountMax 0\nHost a b\n  ServerAliveInterval 15\n")
+    why = f'the first value wins: what "Host a b" says in {config} has no effect'
+    assert [one["why"] for one in findings("--config", config) if one["line"] == 2] == [why]
+    assert doctor("--config", config, "--fix", "--dry-run").stdout.count(f"why: {why}\n") == 1
 
 
 def test_included_files_are_named_themselves(tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ def examine(tree: Tree, host: str | None) -> tuple[list[Finding], list[str]]:
             raise KsshError(why)
         return found, [why]
     try:
-        for check in CHECKS if files.client else ():
+        for check in CHECKS:
             found += check(files)
     except KsshError as error:
         explained = [one for one in found if one.line or one.code in ("mode", "owner")]
@@ -197,10 +197,14 @@ def _beaten(group: list[grammar.Setting], word: str) -> Iterator[Finding]:
                 "host-star-too-early",
                 *first[:2],
                 f"{word} for every host comes too early",
-                f"the first value wins: {setting.file} line {setting.number} has no effect",
+                f'the first value wins: what "{_opener(setting)}" says in {setting.file} has no effect',
                 (fix.Edit(first, ""), fix.Set(group[0].file, b"*", interval_s, count_max)),
             )
             return
+
+
+def _opener(setting: grammar.Setting) -> str:
+    return os.fsdecode(setting.scope[-1].line.body).strip()
 
 
 def _is_for_all(setting: grammar.Setting) -> bool:

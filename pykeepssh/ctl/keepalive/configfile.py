@@ -182,24 +182,23 @@ class ConfigFile:
     def replace(self, data: bytes | None) -> None:
         """Put data in the file's place; None removes it.
 
-        Raises Refused, or OSError; the exit puts the old file back then.
+        Raises Refused; the exit puts the old file back then.
         """
         candidate = self._hidden("new")
         try:
-            try:
-                self._write(candidate, b"" if data is None else data)
-                if not self._is_as_before():
-                    raise Refused(f"{printable(self.real)} was changed by somebody else meanwhile")
-                self._keep_backup()
-                self._keep_old()
-            except OSError as error:
-                raise Refused(self.reason(error)) from error
+            self._write(candidate, b"" if data is None else data)
+            if not self._is_as_before():
+                raise Refused(f"{printable(self.real)} was changed by somebody else meanwhile")
+            self._keep_backup()
+            self._keep_old()
             self.changed = True
             if data is not None:
                 self._rename(candidate, self._name)
             elif self.before is not None:
                 os.unlink(self._name, dir_fd=self._folder_fd)
             self._sync_folder()
+        except OSError as error:
+            raise Refused(self.reason(error)) from error
         finally:
             self._remove(candidate)
 

@@ -25,6 +25,7 @@ TOO_LONG = f"some firewalls forget an idle connection after {SHORTEST_TIMEOUT_S}
 _REFUSED = re.compile(r"(/\S.*?):? line (\d+): (.*)")
 _UNKNOWN = "Bad configuration option"
 _NOTHING_WORKS = "nothing works with a file that is refused"
+_BY_HAND = "correct it, then ask again"
 
 
 class Finding(NamedTuple):
@@ -100,10 +101,9 @@ def refused(
         if setting[:2] not in {(one.file, one.line) for one in seen}:
             # What else is wrong may be needed, with another value.
             steps = (fix.Edit(setting, ""),) if what.startswith(_UNKNOWN) else ()
-            by_hand = f"correct line {line}, then ask again"
-            yield Finding("refused", setting.file, line, what, _NOTHING_WORKS, steps, by_hand)
+            yield Finding("refused", setting.file, line, what, _NOTHING_WORKS, steps, _BY_HAND)
     if not places and not seen:
-        yield Finding("refused", main, None, said, _NOTHING_WORKS, (), "correct that, then ask again")
+        yield Finding("refused", main, None, said, _NOTHING_WORKS, (), _BY_HAND)
 
 
 def open_to_others(paths: Sequence[str], why: str) -> Iterator[Finding]:

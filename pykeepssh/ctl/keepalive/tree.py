@@ -155,9 +155,11 @@ class _Copies:
     def make(self) -> str:
         """Write them; return the one to begin with."""
         made = [copy for root in self._tree.roots if (copy := self._copy(root.path, root)) is not None]
+        if len(made) == 1:
+            return made[0]
         first = self._path("first")
         write_new(first, b"".join(b"Include %s\n" % _quoted(copy) for copy in made))
-        return made[0] if len(self._tree.roots) == 1 and made else first
+        return first
 
     def named(self, said: str) -> str:
         """Return what a program said of the copies as if it had read the files themselves."""

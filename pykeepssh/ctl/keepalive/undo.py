@@ -22,8 +22,9 @@ from typing import Any
 import psutil
 
 from ...errors import KsshError, printable
-from ...system import files, state as statefile
+from ...system import files
 from ...system.sink import Syslog
+from ...system.state import process_mark, state_directory
 from .. import state
 
 _RECORD = "keepalive-unconfirmed.json"
@@ -41,7 +42,7 @@ _FIELDS: dict[str, Any] = {
 
 
 def _path(name: str) -> str:
-    folder, why = statefile.state_directory(os.environ.get("KSSH_STATE_DIR", ""))
+    folder, why = state_directory(os.environ.get("KSSH_STATE_DIR", ""))
     if folder is None:
         raise KsshError(why or "there is no state directory")
     return os.path.join(folder, name)
@@ -108,7 +109,7 @@ class Watcher:
             "until": until,
             "pid": pid,
             "pid_started": psutil.Process(pid).create_time(),
-            "pid_mark": statefile.process_mark(pid),
+            "pid_mark": process_mark(pid),
             "connection": connection(),
         }
         try:
