@@ -275,7 +275,7 @@ PLAIN = st.text(st.sampled_from("ab -=\udcff;é"), max_size=4)
 CLUSTER = st.text(st.sampled_from(LETTERS), min_size=1, max_size=4).map("-".__add__)
 WORD = st.one_of(CLUSTER, st.sampled_from(["--", "-", "", "host", "-f", "-fN", "-y", "-i", "-o"]), PLAIN)
 WORDS = st.lists(WORD, max_size=7)
-FEW = settings(max_examples=300, deadline=None)
+FEW = settings(max_examples=300)
 
 
 @FEW
@@ -373,7 +373,7 @@ HARMLESS = st.sampled_from(
 HOSTS = st.sampled_from(["plain", "cara@plain", "ssh://dan@plain:2205"])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     before=st.lists(HARMLESS, max_size=3),
     ended=st.booleans(),

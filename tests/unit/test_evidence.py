@@ -752,7 +752,7 @@ LINE = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(LINE, max_size=12))
 def test_no_line_is_too_odd_and_no_phase_goes_back(lines: list[str]) -> None:
     log = LogReader()
