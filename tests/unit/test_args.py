@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
 from collections.abc import Callable
 
 import pytest
-from hypothesis import assume, example, given, settings, strategies as st
+from hypothesis import assume, example, given, strategies as st
 
 from pykeepssh.ssh.args import FLAGS, QUERIES, TAKES_ARGUMENT, CommandLine, parse
-
-NO_SKIP = bool(os.environ.get("KSSH_TEST_NO_SKIP"))
 
 
 def no_tag() -> bool:
@@ -197,6 +192,80 @@ def test_another_keyword_is_not_taken_for_it(value: str) -> None:
     assert not read(["-o", value, "h"]).has_keyword("ControlPath")
 
 
+# What an -o says: the first word of its value, in lower case.
+KEYWORDS = {
+    "Port=22": "22",
+    "Port 22 33": "22",
+    " PORT = YES ": "yes",
+    "Port": "",
+    "Port=": "",
+    "Ports=22": None,
+}
+
+
+@pytest.mark.parametrize("value", KEYWORDS)
+def test_the_value_of_a_keyword_is_its_first_word(value: str) -> None:
+    assert read(["-o", value, "h"]).keyword("port") == KEYWORDS[value]
+
+
+def test_the_first_of_several_counts() -> None:
+    assert read(["-oPort=1", "-oUser=x", "h", "-oPort=2"]).keyword("Port") == "1"
+
+
+# An option: the keyword that it sets, in lower case, and all of its value.
+SETTINGS = {
+    "-oPort=22": ("port", "22"),
+    "-o Port = 22 ": ("port", "22"),
+    "-oPort\t22": ("port", "22"),
+    "-oLocalForward 80 Host:80": ("localforward", "80 Host:80"),
+    "-oRemoteCommand==x": ("remotecommand", "=x"),
+    "-oPort": ("port", ""),
+    "-o": ("", ""),
+    "-p22": ("", ""),
+    "-v": ("", ""),
+}
+
+
+@pytest.mark.parametrize("word", SETTINGS)
+def test_what_an_option_sets(word: str) -> None:
+    line = read([word, "", "h"] if word == "-o" else [word, "h"])
+    assert line.setting(line.options[0]) == SETTINGS[word]
+
+
+# Words: whether ssh is to be the master of a shared connection.
+MASTERS = {
+    "": False,
+    "-M": True,
+    "-oControlMaster=no": False,
+    "-oControlMaster=none": False,
+    "-M -oControlMaster=no": True,
+    **{f"-oControlMaster={value}": True for value in ("yes", "true", "auto", "ask", "autoask", "Auto")},
+    "-oControlMaster=no -oControlMaster=yes": False,
+    "-S/s": False,
+}
+
+
+@pytest.mark.parametrize("words", MASTERS)
+def test_whether_ssh_is_asked_to_be_a_master(words: str) -> None:
+    assert read([*words.split(), "h"]).asks_to_be_master is MASTERS[words]
+
+
+# Words, index of an option: the words with another argument for that option.
+INSTEAD = {
+    "in the same word": (["-R0:h:1", "h"], 0, ["-RX", "h"]),
+    "in the next word": (["-R", "0:h:1", "h"], 0, ["-R", "X", "h"]),
+    "behind flags in one word": (["-NR0:h:1", "h"], 1, ["-NRX", "h"]),
+    "behind flags, in the next word": (["-NR", "0:h:1", "h"], 1, ["-NR", "X", "h"]),
+    "of several": (["-R", "1:h:1", "h", "-R0:h:1", "-R", "2"], 1, ["-R", "1:h:1", "h", "-RX", "-R", "2"]),
+}
+
+
+@pytest.mark.parametrize("name", INSTEAD)
+def test_an_argument_is_replaced(name: str) -> None:
+    words, index, expected = INSTEAD[name]
+    assert read(words).with_options(instead={index: "X"}) == expected
+
+
 # words | first | last | without | result
 ADDED = {
     "nothing": (["-v", "h", "ls"], [], [], "", ["-v", "h", "ls"]),
@@ -275,10 +344,8 @@ PLAIN = st.text(st.sampled_from("ab -=\udcff;é"), max_size=4)
 CLUSTER = st.text(st.sampled_from(LETTERS), min_size=1, max_size=4).map("-".__add__)
 WORD = st.one_of(CLUSTER, st.sampled_from(["--", "-", "", "host", "-f", "-fN", "-y", "-i", "-o"]), PLAIN)
 WORDS = st.lists(WORD, max_size=7)
-FEW = settings(max_examples=300)
 
 
-@FEW
 @given(WORDS)
 def test_the_words_stay_in_order_and_unchanged(words: list[str]) -> None:
     line = read(words)
@@ -288,7 +355,6 @@ def test_the_words_stay_in_order_and_unchanged(words: list[str]) -> None:
         assert line.destination in words
 
 
-@FEW
 @given(WORDS, st.lists(st.sampled_from(["LogLevel=DEBUG1", "A=f"]), max_size=2))
 @example(["-i", "--", "-f", "host", "-v"], [])
 @example(["-ff", "-if", "host"], [])
@@ -310,7 +376,6 @@ def test_only_the_flags_asked_for_are_taken_out(words: list[str], first: list[st
         assert seen[-1] == ("E", "fy")  # so that the user's own wins
 
 
-@FEW
 @given(WORDS)
 def test_what_is_taken_out_changes_no_other_word(words: list[str]) -> None:
     line = read(words)
@@ -319,98 +384,3 @@ def test_what_is_taken_out_changes_no_other_word(words: list[str]) -> None:
     kept = [word for index, word in enumerate(words) if index not in shortened]
     rest = iter(remaining)
     assert all(word in rest for word in kept)  # a subsequence
-
-
-# -- the real ssh -----------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def ssh() -> str:
-    path = shutil.which("ssh")
-    if path is None:
-        if NO_SKIP:
-            pytest.fail("there is no ssh to compare with")
-        pytest.skip("there is no ssh to compare with")
-    return path
-
-
-def configuration(ssh: str, words: list[str]) -> dict[str, str] | None:
-    """Return what "ssh -G" says, the first value of each keyword, or None if it refuses the words."""
-    asked = subprocess.run(
-        [ssh, "-F", "none", "-G", *words],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        timeout=10,
-        check=False,
-    )
-    if asked.returncode != 0:
-        return None
-    found: dict[str, str] = {}
-    for entry in os.fsdecode(asked.stdout).splitlines():
-        keyword, _, value = entry.partition(" ")
-        found.setdefault(keyword, value)
-    return found
-
-
-HARMLESS = st.sampled_from(
-    [
-        ["-4"],
-        ["-AT"],
-        ["-Nv"],
-        ["-vp", "2201"],
-        ["-p2202"],
-        ["-oPort=2203"],
-        ["-o", "port 2204"],
-        ["-l", "ann"],
-        ["-NTlbob"],
-        ["-o", "User=eve"],
-        ["-CqL8080:h:80"],
-        ["-i", "--"],
-        ["-S--"],
-    ]
-)
-
-HOSTS = st.sampled_from(["plain", "cara@plain", "ssh://dan@plain:2205"])
-
-
-@settings(max_examples=40)
-@given(
-    before=st.lists(HARMLESS, max_size=3),
-    ended=st.booleans(),
-    host=HOSTS,
-    after=st.lists(HARMLESS, max_size=2),
-    command=st.sampled_from([[], ["ls", "-p", "1"], ["--", "-p", "1"], ["-", "-p", "1"], ["", "-p1"]]),
-)
-def test_the_real_ssh_reads_the_same(
-    ssh: str, before: list[list[str]], ended: bool, host: str, after: list[list[str]], command: list[str]
-) -> None:
-    words = [word for option in before for word in option] + (["--"] if ended else [])
-    words += [host, *(word for option in after for word in option), *command]
-    said = configuration(ssh, words)
-    line = read(words)
-    assume(said is not None)
-    assert said is not None
-    assert line.complete
-    assert line.destination == host
-
-    ports = [value.replace("=", " ").split()[-1] for value in line.values("o") if "ort" in value]
-    given_ports = line.values("p")[:1] + ports[:1] + (["2205"] if "2205" in host else []) + ["22"]
-    assert said["port"] in given_ports
-    if line.values("p") or ports:
-        assert said["port"] in line.values("p") + ports + (["2205"] if "2205" in host else [])
-
-    added = line.with_options(last=["-o", "Port=2299", "-o", "User=kssh", "-o", "HostName=other"])
-    with_added = configuration(ssh, added)
-    assert with_added is not None
-    assert with_added["hostname"] == "other"  # the added words are options, not part of the command
-    # A destination with user or port is read later than options before it: kssh adds neither.
-    users = line.values("l") + [value for value in line.values("o") if "User" in value]
-    if users or host == "plain":
-        assert with_added["user"] == (said["user"] if users else "kssh")
-    if line.values("p") or ports or "2205" not in host:
-        assert with_added["port"] == (said["port"] if line.values("p") or ports else "2299")
-
-
-@pytest.mark.parametrize("name", REFUSED)
-def test_the_real_ssh_refuses_what_is_not_complete(ssh: str, name: str) -> None:
-    assert configuration(ssh, REFUSED[name]) is None

@@ -923,7 +923,7 @@ class Life(RuleBasedStateMachine):
 
 
 TestLife = Life.TestCase
-TestLife.settings = settings(max_examples=150, stateful_step_count=25)
+TestLife.settings = settings(max_examples=60, stateful_step_count=25)
 
 
 def test_what_only_a_person_can_mend_is_told_as_that() -> None:
