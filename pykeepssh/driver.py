@@ -143,7 +143,7 @@ class Driver:
         alone = self._connections.leave_master()
         self._progress = progress.Progress(self._request.remote_forwards, self._waits_for_device)
         try:
-            run = self.launcher.start(self.relay.screen, self.link.history.sessions > 0, alone)
+            run = self.launcher.start(self.relay.screen, self.link.counts.sessions > 0, alone)
         except KsshError as error:
             if start == 1:
                 raise

@@ -178,7 +178,7 @@ class Reporter:
 
     def write_record(self, link: machine.Link, ssh_pid: int | None) -> None:
         """Write the state record if it tells anything new; ssh_pid is None while no ssh runs."""
-        state_now, starts = link.state, link.history.starts
+        state_now, starts = link.state, link.counts.starts
         if state_now == machine.ENDED or (state_now, starts) == self._recorded:
             return
         if self._recorded[0] != state_now:
@@ -205,7 +205,7 @@ class Reporter:
             "ssh_pid": ssh_pid,
             "state": link.state,
             "since": self._since,
-            "starts": link.history.starts,
+            "starts": link.counts.starts,
             "reason": self._reason,
             "next": None if left_s is None else time.time() + left_s,
             "allocated": [{"port": port, "to": printable(to)} for port, to in self._allocated],

@@ -58,7 +58,7 @@ class _World(NamedTuple):
 
 
 class _Fate(NamedTuple):
-    """How turns out what is not known.
+    """One guess at what nobody knows beforehand.
 
     idle   the status of each step that does nothing
     left   each attachment is left in good order; else its session came to its end, with an error

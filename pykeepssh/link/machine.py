@@ -16,7 +16,7 @@ from . import outcomes, policy, wording
 from .kinds import COMMAND, TUNNEL
 from .multiplexer import Without
 from .outcomes import Exit, Report
-from .policy import History, Rules
+from .policy import Counts, Rules
 
 # States.
 IDLE = "IDLE"  # nothing was started yet
@@ -196,7 +196,7 @@ class Link(NamedTuple):
 
     rules: Rules
     state: str = IDLE
-    history: History = History()
+    counts: Counts = Counts()
     session_since: float | None = None
     end: Exit | None = None
     end_reason: str = ""
@@ -207,8 +207,8 @@ Step = tuple[Link, tuple[Action, ...]]
 
 
 def _spawn(link: Link) -> Step:
-    starts = link.history.starts + 1
-    link = link._replace(state=STARTING, history=link.history._replace(starts=starts))
+    starts = link.counts.starts + 1
+    link = link._replace(state=STARTING, counts=link.counts._replace(starts=starts))
     return link, (Spawn(starts),)
 
 
@@ -234,7 +234,7 @@ def _running_command(link: Link, event: CommandSent) -> Step:
 
 
 def _starting_up(link: Link, event: WentUp) -> Step:
-    report = Report(outcomes.UP, "", event.missing, link.history.starts, allocated=event.allocated)
+    report = Report(outcomes.UP, "", event.missing, link.counts.starts, allocated=event.allocated)
     return link._replace(state=UP, told_up=True), (Tell(report),)
 
 
@@ -245,11 +245,11 @@ def _judge(link: Link, event: Exited) -> tuple[Link, Report, str, bool]:
         since = event.now  # ssh's last words told it
     session_s = None if since is None else max(0.0, event.now - since)
     result = policy.outcome(event.ended, event.seen, link.rules, event.left, session_s)
-    history, at_once = policy.learnt(link.history, result, session_s)
-    entry = policy.verdict(result, event.ended, event.seen, link.rules, history)
+    counts, at_once = policy.counted(link.counts, result, session_s)
+    entry = policy.verdict(result, event.ended, event.seen, link.rules, counts)
     why = wording.reason(result, event.ended, event.seen, session_s is not None)
-    report = Report(outcomes.DOWN, result, why, history.starts, None, session_s)
-    return link._replace(history=history, session_since=None), report, entry, at_once
+    report = Report(outcomes.DOWN, result, why, counts.starts, None, session_s)
+    return link._replace(counts=counts, session_since=None), report, entry, at_once
 
 
 def _told_down(link: Link, report: Report) -> tuple[Link, tuple[Action, ...]]:
@@ -261,9 +261,9 @@ def _running_exited(link: Link, event: Exited) -> Step:
     link, report, entry, at_once = _judge(link, event)
     if event.our_port and entry == policy.FLAT:
         entry, at_once = policy.RESTART, True  # any other port will do
-    decision = policy.decide(entry, link.rules, link.history, at_once, event.jitter)
+    decision = policy.decide(entry, link.rules, link.counts, at_once, event.jitter)
     link, told = _told_down(link, report)
-    if event.without is not None and not policy.is_last_start(link.rules, link.history):
+    if event.without is not None and not policy.is_last_start(link.rules, link.counts):
         report = report._replace(outcome=outcomes.NOT_RESUMED, reason=event.without.reason, session_s=None)
         return _again(link, told, report, event.without.delay_s)
     if decision.delay_s is None:
@@ -277,7 +277,7 @@ def _running_exited(link: Link, event: Exited) -> Step:
 
 def _again(link: Link, told: tuple[Action, ...], report: Report, delay_s: float) -> Step:
     """Start ssh once more, after a while; infinity: when somebody asks for it."""
-    told += (Tell(report._replace(event=outcomes.RETRY, start=link.history.starts + 1, delay_s=delay_s)),)
+    told += (Tell(report._replace(event=outcomes.RETRY, start=link.counts.starts + 1, delay_s=delay_s)),)
     if delay_s == math.inf:
         return link._replace(state=WAITING), told
     if delay_s == 0:
@@ -288,7 +288,7 @@ def _again(link: Link, told: tuple[Action, ...], report: Report, delay_s: float)
 
 def _status(ended: Exit, report: Report) -> Exit:
     """Return what kssh ends with: ssh's own status, but never success for a link given up on."""
-    killed = report.outcome == outcomes.FORGED  # by kssh, and nobody else needs to know of that
+    killed = report.outcome == outcomes.FORGED  # by kssh: its signal is no status of ssh's
     return Exit(policy.SSH_FAILED) if killed or (report.limit and ended.code in (0, None)) else ended
 
 
@@ -325,7 +325,7 @@ def _runs_once(link: Link) -> bool:
 
 
 def _restart(link: Link, reason: str, kill_after_s: float) -> Step:
-    if policy.is_last_start(link.rules, link.history):
+    if policy.is_last_start(link.rules, link.counts):
         return link, ()  # it is not thrown away
     link = link._replace(state=RESTARTING, end_reason=reason)
     return link, (Terminate(), Arm(KILL, kill_after_s))
@@ -363,7 +363,7 @@ def _end_of(link: Link, event: _Stop) -> tuple[Exit, str]:
 
 def _stopped(link: Link, why: str) -> Report:
     """Return the facts about a link that was stopped from outside, by a signal or by its age."""
-    return Report(outcomes.ENDED, outcomes.LEFT, why, link.history.starts, limit=bool(why))
+    return Report(outcomes.ENDED, outcomes.LEFT, why, link.counts.starts, limit=bool(why))
 
 
 def _told_kill(link: Link, event: KillElapsed) -> Step:
@@ -378,7 +378,7 @@ def _restarting_exited(link: Link, event: Exited) -> Step:
     report = report._replace(reason=link.end_reason or "restart requested")
     link = link._replace(end_reason="")
     link, told = _told_down(link, report)
-    told += (Tell(report._replace(event=outcomes.RETRY, start=link.history.starts + 1, delay_s=0.0)),)
+    told += (Tell(report._replace(event=outcomes.RETRY, start=link.counts.starts + 1, delay_s=0.0)),)
     link, actions = _spawn(link)
     return link, (Disarm(KILL), *told, *actions)
 

@@ -88,13 +88,13 @@ def without(greeting: Greeting, refused: bool, status: int | None, used: bool) -
 _LONGEST_HOST = 12  # characters: zellij's sockets have little room for a name
 
 
-def session_name(chosen: str, machine: str, key: Sequence[str], slot: int | str) -> str:
+def session_name(chosen: str, this_host: str, key: Sequence[str], slot: int | str) -> str:
     """Return the name of a session: the same for the same link, and no other's.
 
-    chosen   KSSH_NAME, or ""; it is the name, unless a multiplexer could not take it as it is
-    machine  this machine's host name
-    key      what tells this user on this machine, and the account that is logged in to, from any other
-    slot     which of several kssh at once this is, from 1; where nobody counts, anything
+    chosen     KSSH_NAME, or ""; it is the name, unless a multiplexer could not take it as it is
+    this_host  name of the host that kssh runs on
+    key        what tells this user on this host, and the account that is logged in to, from any other
+    slot       which of several kssh at once this is, from 1; where nobody counts, anything
 
     Each made name ends in eight digits, so that none is the beginning of another (screen takes
     those for the same), and none has a dot or a colon (tmux does not take those).
@@ -102,7 +102,7 @@ def session_name(chosen: str, machine: str, key: Sequence[str], slot: int | str)
     if chosen:
         plain = _plain(chosen)
         return plain if plain == chosen else f"{plain}-{_digits([chosen])}"
-    host = _plain(machine.partition(".")[0])[:_LONGEST_HOST].strip("-")
+    host = _plain(this_host.partition(".")[0])[:_LONGEST_HOST].strip("-")
     return f"kssh-{host}-{slot}-{_digits(key)}"
 
 

@@ -1,4 +1,4 @@
-"""Why ssh ended, and what follows: Evidence and exit become one Outcome, that and the history one Decision.
+"""Why ssh ended, and what follows: Evidence and exit become one Outcome, that and the Counts one Decision.
 
 Knows the outcome table of the design.  Must not know how a decision is carried out.
 """
@@ -87,8 +87,8 @@ class Rules(NamedTuple):
     runs_no_command: bool = False  # restartable for that reason alone
 
 
-class History(NamedTuple):
-    """What happened to a link so far.
+class Counts(NamedTuple):
+    """What happened to a link so far, counted.
 
     starts    how often ssh was started
     sessions  how many of those reached the session phase
@@ -179,17 +179,17 @@ def _outcome_by_code(ended: Exit, rules: Rules, session_s: float | None) -> str:
     return REFUSED_SETUP  # not a status of ssh's: its libraries are being replaced, or a script around it
 
 
-def learnt(history: History, result: str, session_s: float | None) -> tuple[History, bool]:
-    """Return the history after a run, and whether backoff may be skipped for the next start."""
+def counted(counts: Counts, result: str, session_s: float | None) -> tuple[Counts, bool]:
+    """Return the counts after a run, and whether backoff may be skipped for the next start."""
     if session_s is None or result in (PORT_HELD_REMOTE, HOST_KEY, FORGED):
         # The server answers about a forward when the session has begun; the link never stood.
-        denials = history.denials + 1 if result == DENIED else 0
-        return history._replace(failures=history.failures + 1, denials=denials), False
+        denials = counts.denials + 1 if result == DENIED else 0
+        return counts._replace(failures=counts.failures + 1, denials=denials), False
     short = session_s < HEALTHY_S
-    at_once = not (short and history.short)
-    failures = history.failures + 1 if short else 0
+    at_once = not (short and counts.short)
+    failures = counts.failures + 1 if short else 0
     return (
-        history._replace(sessions=history.sessions + 1, failures=failures, denials=0, short=short),
+        counts._replace(sessions=counts.sessions + 1, failures=failures, denials=0, short=short),
         at_once,
     )
 
@@ -213,16 +213,16 @@ def may_have_run(seen: Evidence | None, kind: str) -> bool:
     return kind == STREAM and (seen.phase >= AUTHENTICATED or seen.shared)
 
 
-def verdict(result: str, ended: Exit, seen: Evidence | None, rules: Rules, history: History) -> str:
+def verdict(result: str, ended: Exit, seen: Evidence | None, rules: Rules, counts: Counts) -> str:
     """Return the entry of the table that counts: END, RESTART, RETRY, FLAT, SLOW or RARE.
 
-    history is the one after this run.
+    counts are those after this run.
     """
     if not rules.restartable and may_have_run(seen, rules.kind):
         return END  # promise 1: what was started once is not started again
-    if history.sessions:
+    if counts.sessions:
         entry = TABLE[result][2]
-        if entry == SLOW and history.denials > DENIALS:
+        if entry == SLOW and counts.denials > DENIALS:
             entry = END
         if entry == END and result in BY_PEOPLE and rules.kind == TUNNEL and not rules.attended:
             entry = RARE
@@ -233,21 +233,21 @@ def verdict(result: str, ended: Exit, seen: Evidence | None, rules: Rules, histo
         if not rules.restartable and rules.first_start != "retry":
             return END
     asked = asked_to_end(ended, seen, rules.kind)
-    if result == LOST and rules.kind != TUNNEL and (asked or not history.sessions):
+    if result == LOST and rules.kind != TUNNEL and (asked or not counts.sessions):
         return END
     return entry
 
 
-def is_last_start(rules: Rules, history: History) -> bool:
+def is_last_start(rules: Rules, counts: Counts) -> bool:
     """Tell whether KSSH_MAXSTART allows no start after this one."""
-    return 0 < rules.maxstart <= history.starts
+    return 0 < rules.maxstart <= counts.starts
 
 
-def decide(entry: str, rules: Rules, history: History, at_once: bool, jitter: float) -> Decision:
+def decide(entry: str, rules: Rules, counts: Counts, at_once: bool, jitter: float) -> Decision:
     """Turn a table entry into a Decision; jitter is a random number in 0 ≤ jitter < 1."""
     if entry == END:
         return Decision(None)
-    if is_last_start(rules, history):
+    if is_last_start(rules, counts):
         return Decision(None, limit=True)
     if entry == FLAT:
         return Decision(min(PORT_HELD_S, rules.backoff_max_s))
@@ -257,4 +257,4 @@ def decide(entry: str, rules: Rules, history: History, at_once: bool, jitter: fl
         return Decision(max(RARE_S, rules.backoff_max_s))
     if entry == RESTART and at_once:
         return Decision(0.0)
-    return Decision(backoff.delay_s(max(1, history.failures), rules.backoff_max_s, jitter))
+    return Decision(backoff.delay_s(max(1, counts.failures), rules.backoff_max_s, jitter))

@@ -18,13 +18,13 @@ FIELDS: dict[str, tuple[tuple[type, ...], str]] = {
     "name": ((str,), "the link's name"),
     "kind": ((str,), "kind of session"),
     "destination": ((str,), "as the user wrote it"),
-    "machine": ((str,), "host name of the machine that kssh runs on"),
-    "machine_key": ((str,), "what stands for that machine in the file's name, which its host name may not"),
+    "machine": ((str,), "name of the host that kssh runs on"),
+    "machine_key": ((str,), "what stands for that host in the file's name, where its name cannot"),
     "pid": ((int,), "of kssh"),
     "pid_started": ((int, float), "when that process started, epoch seconds: a pid alone may be reused"),
     "pid_mark": ((str,), 'the same, exact even where the clock was set since; "" where there is none'),
     "ssh_pid": ((int, type(None)), "of ssh, while it runs"),
-    "state": ((str,), "of the machine: STARTING, UP, WAITING, RESTARTING, STOPPING"),
+    "state": ((str,), "of the link, as link/machine.py has it: STARTING, UP, WAITING, RESTARTING, STOPPING"),
     "since": ((int, float), "when that state began, epoch seconds"),
     "starts": ((int,), "starts of ssh so far"),
     "reason": ((str,), "why ssh ended last, in words"),
@@ -41,7 +41,7 @@ _PROCESSES = ("pid", "ssh_pid")
 _LATER: dict[str, Any] = {"allocated": [], "machine_key": ""}
 
 _NAME_CHARS = "-_.@+,:"
-_LONGEST_NAME = 80  # bytes: with the machine's name it becomes a file's, which has 255
+_LONGEST_NAME = 80  # bytes: with the host's name it becomes a file's, which may have 255
 
 
 def pack(record: dict[str, Any]) -> bytes:

@@ -1,4 +1,4 @@
-"""At which LogLevel ssh wrote a message: it says so only of debug messages.
+"""The LogLevel at which ssh wrote a message; only a debug message carries it.
 
 Knows the texts of OpenSSH 7.4 to 10.x that are not errors.  Must not know what a message means.
 

@@ -1,9 +1,9 @@
 """Reads ssh's log, and what is printed where no log goes: one message in, facts out.
 
-Where messages cannot be told from what a server wrote (messages.py), what only an authenticated server may
-cause counts once it is proven that it is one.  Phases only go forward, an address counts only until
-the connection stands, and no cause outlives the beginning of the session: a lie can end the link of
-the liar, nothing more.
+A server can write lines that look like ssh's own.  Where they cannot be told apart (messages.py), a LATE row
+counts only once it is proven that ssh has authenticated.  Phases only go forward, an address counts
+only until the connection stands, and no cause is kept once the session begins: so a server that lies
+can end its own link, and do nothing more.
 """
 
 from __future__ import annotations

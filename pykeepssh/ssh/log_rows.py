@@ -4,8 +4,7 @@ Knows the texts of OpenSSH 7.4 to 10.x at DEBUG1 and DEBUG2.  Must not know how 
 what follows from a fact.
 
 Every pattern is anchored at the start of the message: what a server says behind "debug1: Remote: " or
-"Received disconnect from …" is no fact.  LATE rows are those that only a server can cause which has
-been authenticated.
+"Received disconnect from …" is no fact.  LATE rows tell what cannot happen before ssh has authenticated.
 
 Source: ssh.c, sshconnect.c, sshconnect2.c, clientloop.c, channels.c, mux.c, packet.c.
 """
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
     _Row = tuple[str, Learn]
 
 MOST_CHARS = 200  # of a text that is kept
-_MOST = 4096  # of each list: more than anybody's forwards, and a bound for who makes them up
+_MOST = 4096  # of each list: more than anybody's forwards, and a bound for a server that makes them up
 
 
 class Reading:
@@ -51,7 +50,7 @@ class Reading:
     session_channel  number of the channel of ssh's own session, or None
     device_channel   number of a tunnel device's channel that is not open yet, or None
     has_clients      this ssh is a shared master, and others use it
-    can_be_had       what the local forward that is made now lacks, time can give
+    can_be_had       what keeps the present local forward from listening may pass with time
     """
 
     __slots__ = (
@@ -234,7 +233,7 @@ def _away(log: Reading, match: re.Match[str]) -> None:
 
 
 def _next_local(log: Reading, match: re.Match[str]) -> None:
-    # What another forward lacked, such as IPv6, is not what ends ssh.
+    # What kept another forward from listening, such as no IPv6, is not what ends ssh.
     log.can_be_had, log.facts.local_away = False, ""
 
 
@@ -317,7 +316,7 @@ _DEBUG_ROWS: tuple[_Row, ...] = (
     (r"Control master terminated unexpectedly", _of_master(_session)),
     (r"Exiting on signal:? (Hangup|Interrupt|Terminated|\d{1,2}\b)", _of_master(_client_killed)),
 )
-# Those that only a server can cause which is authenticated.
+# Those of what cannot happen before ssh has authenticated.
 _LATE_DEBUG_ROWS: tuple[_Row, ...] = (
     (r"Authentication succeeded \(", _authenticated),
     (r"Entering interactive session\.", _session),
@@ -376,7 +375,7 @@ def _compiled(table: tuple[_Row, ...]) -> Rows:
 
 _DEBUGGING = _compiled(_DEBUG_ROWS), _compiled(_LATE_DEBUG_ROWS)
 _PLAIN = _compiled(_PLAIN_ROWS), _compiled(_LATE_PLAIN_ROWS)
-# Of these it matters even that they may be true.
+# Rows that matter even where they may be a lie: a command may have run.
 TELL_OF_A_SESSION = (_authenticated, _session, _command_sent)
 
 

@@ -67,7 +67,7 @@ from pykeepssh.link.outcomes import (
     Exit,
     Report,
 )
-from pykeepssh.link.policy import HEALTHY_S, History, Rules
+from pykeepssh.link.policy import HEALTHY_S, Counts, Rules
 from pykeepssh.ssh import evidence
 from pykeepssh.ssh.evidence import AUTHENTICATED, CONNECTED, CONNECTING, SESSION, Evidence
 
@@ -253,7 +253,7 @@ def test_the_first_moment_of_a_session_counts(state: str) -> None:
 def test_it_begins_with_a_start() -> None:
     link, actions = after()
     assert actions == [Spawn(1)]
-    assert link.history == History(starts=1)
+    assert link.counts == Counts(starts=1)
 
 
 def test_a_lifetime_is_set_before_the_start() -> None:
@@ -390,7 +390,7 @@ def test_a_history(name: str) -> None:
     now = 100.0
     for number, ((found, ended, session_s), expected) in enumerate(zip(runs, delays), 1):
         assert link.state == STARTING
-        assert link.history.starts == number
+        assert link.counts.starts == number
         if session_s is not None:
             link, _ = step(link, SessionReached(now))
             link, _ = step(link, WentUp())
@@ -406,7 +406,7 @@ def test_a_history(name: str) -> None:
 
 def test_a_session_that_only_the_last_words_tell_of_counts() -> None:
     link, actions = after(exited(5.0))
-    assert link.history == History(starts=2, sessions=1, failures=1, short=True)
+    assert link.counts == Counts(starts=2, sessions=1, failures=1, short=True)
     assert delay(actions) == 0.0
 
 
@@ -916,7 +916,7 @@ class Life(RuleBasedStateMachine):
     def state_and_world_agree(self) -> None:
         assert self.running == (self.link.state in (STARTING, UP, RESTARTING, STOPPING))
         assert (self.finished == 1) == (self.link.state == ENDED)
-        assert self.link.history.starts == self.starts
+        assert self.link.counts.starts == self.starts
         assert self.link.state != WAITING or DELAY in self.armed
         assert self.link.state != ENDED or not self.armed
         assert self.up == self.link.told_up

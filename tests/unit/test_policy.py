@@ -32,8 +32,8 @@ from pykeepssh.link.policy import (
     RESTART,
     RETRY,
     SLOW,
+    Counts,
     Decision,
-    History,
     Rules,
 )
 from pykeepssh.ssh import evidence
@@ -53,8 +53,8 @@ OUTCOMES = (
     PORT_HELD_LOCAL,
 )
 FAILED = Exit(255)
-FIRST = History(starts=1, failures=1)
-LATER = History(starts=5, sessions=2, failures=1)
+FIRST = Counts(starts=1, failures=1)
+LATER = Counts(starts=5, sessions=2, failures=1)
 
 
 def seen(**facts: object) -> Evidence:
@@ -247,9 +247,9 @@ def test_the_table_is_complete() -> None:
 
 
 def verdict(result: str, column: int, ended: Exit = FAILED, **more: object) -> str:
-    history = LATER if column == 2 else FIRST
+    counts = LATER if column == 2 else FIRST
     found = seen(phase=SESSION if result == LOST else CONNECTED)
-    return policy.verdict(result, ended, found, rules(**{"attended": column != 1, **more}), history)
+    return policy.verdict(result, ended, found, rules(**{"attended": column != 1, **more}), counts)
 
 
 @pytest.mark.parametrize("result", OUTCOMES)
@@ -264,15 +264,15 @@ def test_what_follows_for_a_tunnel(result: str, column: int) -> None:
 def test_a_tunnel_that_stood_and_nobody_watches_never_gives_up(
     result: str, attended: bool, denials: int
 ) -> None:
-    history = LATER._replace(denials=denials)
-    found = policy.verdict(result, FAILED, seen(phase=CONNECTED), rules(attended=attended), history)
+    counts = LATER._replace(denials=denials)
+    found = policy.verdict(result, FAILED, seen(phase=CONNECTED), rules(attended=attended), counts)
     expected = DESIGN[result][2]
     if result == DENIED and denials > DENIALS:
         expected = END
     if expected == END and result not in (FINISHED, LEFT) and not attended:
         expected = RARE
     assert found == expected
-    shell = policy.verdict(result, FAILED, seen(phase=CONNECTED), rules(SHELL, attended=attended), history)
+    shell = policy.verdict(result, FAILED, seen(phase=CONNECTED), rules(SHELL, attended=attended), counts)
     assert shell != RARE
 
 
@@ -332,15 +332,15 @@ def test_a_signal_that_does_not_ask_is_a_lost_link(kind: str) -> None:
 
 
 @pytest.mark.parametrize("result", OUTCOMES)
-@pytest.mark.parametrize("history", [FIRST, LATER])
+@pytest.mark.parametrize("counts", [FIRST, LATER])
 @pytest.mark.parametrize("first_start", ["auto", "retry", "fail"])
 @pytest.mark.parametrize("found", [None, seen(phase=SESSION)], ids=["no log", "session"])
 def test_what_may_have_run_is_not_run_again(
-    result: str, history: History, first_start: str, found: Evidence | None
+    result: str, counts: Counts, first_start: str, found: Evidence | None
 ) -> None:
     for ended in (FAILED, Exit(0), Exit(signal=9)):
         given_rules = rules(COMMAND, first_start=first_start, attended=False)
-        assert policy.verdict(result, ended, found, given_rules, history) == END
+        assert policy.verdict(result, ended, found, given_rules, counts) == END
 
 
 # what the log of a run said; may a command have run, may a stream have been read from
@@ -380,8 +380,8 @@ def test_a_command_that_did_not_start_is_tried_again_only_if_the_user_says_so() 
 
 # -- the decision ------------------------------------------------------------------------------------
 
-# entry, history, at once: delay at jitter 0.5, with KSSH_BACKOFF_MAX 30
-DECISIONS: dict[str, tuple[str, History, bool, float | None]] = {
+# entry, counts, at once: delay at jitter 0.5, with KSSH_BACKOFF_MAX 30
+DECISIONS: dict[str, tuple[str, Counts, bool, float | None]] = {
     "end": (END, LATER, True, None),
     "restart at once": (RESTART, LATER, True, 0.0),
     "restart, the one before was short too": (RESTART, LATER._replace(failures=2), False, 1.0),
@@ -400,8 +400,8 @@ DECISIONS: dict[str, tuple[str, History, bool, float | None]] = {
 
 @pytest.mark.parametrize("name", DECISIONS)
 def test_when_it_starts_again(name: str) -> None:
-    entry, history, at_once, delay_s = DECISIONS[name]
-    assert policy.decide(entry, rules(), history, at_once, 0.5) == Decision(delay_s)
+    entry, counts, at_once, delay_s = DECISIONS[name]
+    assert policy.decide(entry, rules(), counts, at_once, 0.5) == Decision(delay_s)
 
 
 @pytest.mark.parametrize("entry", [RESTART, RETRY, FLAT, SLOW, RARE])
@@ -444,70 +444,70 @@ def test_a_short_backoff_does_not_hurry_people_and_a_long_one_counts() -> None:
 def test_no_delay_is_longer_than_the_user_wants(
     entry: str, failures: int, denials: int, at_once: bool, jitter: float, most_s: int
 ) -> None:
-    history = History(1, 1, failures, denials)
-    decision = policy.decide(entry, rules(backoff_max_s=float(most_s)), history, at_once, jitter)
+    counts = Counts(1, 1, failures, denials)
+    decision = policy.decide(entry, rules(backoff_max_s=float(most_s)), counts, at_once, jitter)
     assert decision.delay_s is None or 0 <= decision.delay_s <= most_s
 
 
 # -- what is learnt ----------------------------------------------------------------------------------
 
-# history before, outcome, length of the session: history after, at once
-LESSONS: dict[str, tuple[History, str, float | None, History, bool]] = {
-    "no session": (History(1), UNREACHABLE, None, History(1, failures=1), False),
-    "no session again": (History(2, failures=1), UNREACHABLE, None, History(2, failures=2), False),
-    "denied": (History(1), DENIED, None, History(1, failures=1, denials=1), False),
+# counts before, outcome, length of the session: counts after, at once
+LESSONS: dict[str, tuple[Counts, str, float | None, Counts, bool]] = {
+    "no session": (Counts(1), UNREACHABLE, None, Counts(1, failures=1), False),
+    "no session again": (Counts(2, failures=1), UNREACHABLE, None, Counts(2, failures=2), False),
+    "denied": (Counts(1), DENIED, None, Counts(1, failures=1, denials=1), False),
     "denied again": (
-        History(2, 1, failures=1, denials=1),
+        Counts(2, 1, failures=1, denials=1),
         DENIED,
         None,
-        History(2, 1, failures=2, denials=2),
+        Counts(2, 1, failures=2, denials=2),
         False,
     ),
     "not denied in between": (
-        History(3, 1, failures=2, denials=2),
+        Counts(3, 1, failures=2, denials=2),
         UNREACHABLE,
         None,
-        History(3, 1, failures=3),
+        Counts(3, 1, failures=3),
         False,
     ),
     **{
         f"{result}, which is no session": (
-            History(2, 1, short=True),
+            Counts(2, 1, short=True),
             result,
             60.0,
-            History(2, 1, 1, short=True),
+            Counts(2, 1, 1, short=True),
             False,
         )
         for result in (HOST_KEY, PORT_HELD_REMOTE, FORGED)
     },
-    "a healthy session": (History(3, 1, 5, 2, True), LOST, HEALTHY_S, History(3, 2), True),
-    "a short session": (History(1), LOST, 9.9, History(1, 1, 1, 0, True), True),
-    "a second short session": (History(2, 1, 1, 0, True), LOST, 0.0, History(2, 2, 2, 0, True), False),
+    "a healthy session": (Counts(3, 1, 5, 2, True), LOST, HEALTHY_S, Counts(3, 2), True),
+    "a short session": (Counts(1), LOST, 9.9, Counts(1, 1, 1, 0, True), True),
+    "a second short session": (Counts(2, 1, 1, 0, True), LOST, 0.0, Counts(2, 2, 2, 0, True), False),
     "short ones with a failure between": (
-        History(3, 1, 2, 0, True),
+        Counts(3, 1, 2, 0, True),
         LOST,
         1.0,
-        History(3, 2, 3, 0, True),
+        Counts(3, 2, 3, 0, True),
         False,
     ),
-    "short after a healthy one": (History(3, 2), LOST, 1.0, History(3, 3, 1, 0, True), True),
+    "short after a healthy one": (Counts(3, 2), LOST, 1.0, Counts(3, 3, 1, 0, True), True),
 }
 
 
 @pytest.mark.parametrize("name", LESSONS)
 def test_a_run_teaches(name: str) -> None:
     before, result, session_s, after, at_once = LESSONS[name]
-    assert policy.learnt(before, result, session_s) == (after, at_once)
+    assert policy.counted(before, result, session_s) == (after, at_once)
 
 
 def test_three_denials_are_waited_for() -> None:
     for attended, after in ((True, None), (False, 600.0)):
-        history, pace = History(1, 1), []
+        counts, pace = Counts(1, 1), []
         for _ in range(5):
-            history, at_once = policy.learnt(history, DENIED, None)
+            counts, at_once = policy.counted(counts, DENIED, None)
             found, who = seen(phase=CONNECTED), rules(attended=attended)
-            entry = policy.verdict(DENIED, FAILED, found, who, history)
-            pace.append(policy.decide(entry, who, history, at_once, 0.5).delay_s)
+            entry = policy.verdict(DENIED, FAILED, found, who, counts)
+            pace.append(policy.decide(entry, who, counts, at_once, 0.5).delay_s)
         assert pace == [30.0, 30.0, 30.0, after, after]
     assert DENIALS == 3
 
