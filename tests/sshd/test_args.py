@@ -6,7 +6,7 @@ import os
 import subprocess
 
 import pytest
-from hypothesis import assume, given, settings, strategies as st
+from hypothesis import HealthCheck, assume, given, settings, strategies as st
 
 from harness import need
 from pykeepssh.ssh.args import parse
@@ -60,7 +60,7 @@ HARMLESS = st.sampled_from(
 HOSTS = st.sampled_from(["plain", "cara@plain", "ssh://dan@plain:2205"])
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     before=st.lists(HARMLESS, max_size=3),
     ended=st.booleans(),
