@@ -169,7 +169,8 @@ INCLUDES = st.sampled_from(
 @st.composite
 def spelled(draw: st.DrawFn) -> str:
     """A line: a keyword in odd letters, perhaps with a quote in it, and a value."""
-    word = "".join(c.upper() if draw(st.booleans()) else c.lower() for c in draw(WORDS))
+    upper = draw(st.integers(0, 2**24 - 1))
+    word = "".join(c.upper() if upper >> i & 1 else c.lower() for i, c in enumerate(draw(WORDS)))
     if draw(st.integers(0, 3)) == 0:
         start, end = sorted(draw(st.tuples(*[st.integers(0, len(word))] * 2)))
         word = f'{word[:start]}"{word[start:end]}"{word[end:]}'
@@ -187,10 +188,16 @@ LINES = (
 )
 
 
-@settings(max_examples=150, deadline=None)
+@pytest.mark.timeout(300)
+@settings(max_examples=60, deadline=None)
 @given(TEXTS, TEXTS, TEXTS, st.sampled_from(LINES))
 @example('Server"AliveInterval" 7', "", "", LINES[0])
 @example("Include {0}/?", "", "Host h\n=SessionType none", LINES[2])
+@example("Host h\nServerAliveInterval 60", "", "", LINES[0])
+@example("Host *\nServerAliveCountMax 5", "", "", LINES[0])
+@example("SessionType none", "", "", LINES[2])
+@example("RequestTTY yes", "", "", LINES[1])
+@example("ControlPath /tmp/x", "", "", LINES[0])
 @example("User x", "", "", LINES[0])
 def test_what_is_taken_for_unimportant_changes_nothing_for_the_real_ssh(
     config: str, a: str, b: str, asked: tuple[tuple[str, ...], Caller]
@@ -268,6 +275,18 @@ def test_ssh_is_asked_where_a_file_may_say_something(tmp_path: Path, name: str) 
 def test_a_command_that_a_file_names_does_not_matter_without_a_terminal(tmp_path: Path) -> None:
     (run,) = runs_of_ssh(tmp_path, f"RemoteCommand date\n{COUNTS}", ["h"])
     assert ADDED in run
+
+
+@usual
+@pytest.mark.parametrize("variable", ["HOOK", "LOGFILE", "PIDFILE", "STATE_DIR"])
+def test_a_variable_that_cannot_be_used_is_named_although_ssh_is_not_asked(
+    tmp_path: Path, variable: str
+) -> None:
+    (tmp_path / "file").write_text("")
+    bad = {f"KSSH_{variable}": str(tmp_path / "file" / "x")}
+    assert runs_of_ssh(tmp_path, COUNTS, ["h", "true"], **bad) == []
+    good = {"KSSH_HOOK": "/bin/true"} if variable == "HOOK" else {f"KSSH_{variable}": str(tmp_path / "new")}
+    assert len(runs_of_ssh(tmp_path, COUNTS, ["h", "true"], **good)) == 1
 
 
 def test_another_ssh_is_asked(tmp_path: Path) -> None:
