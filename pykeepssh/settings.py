@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 NO_LIMIT = -1
 AUTO = -1  # interval_s: what a probe found out about this network and host
 
-_UNITS_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}  # sshd_config(5), TIME FORMATS
+_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_MOST_DIGITS = 10  # of a number: enough for any time, and a bound for who writes more
 _LARGEST = 2**31 - 1
 _LONGEST_S = _LARGEST // 1000  # ssh and poll(2) count in milliseconds that fit an int
 _LONGEST_LIFE_S = 10 * 365 * 86400
@@ -23,41 +24,47 @@ _LONGEST_LIFE_S = 10 * 365 * 86400
 
 def _digits(text: str) -> int | None:
     """Return a decimal number of ASCII digits, or None."""
-    return int(text) if text.isascii() and text.isdigit() and len(text) <= 10 else None
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS else None
 
 
-def seconds(name: str, text: str, least: int = 0, most: int = _LONGEST_S) -> int:
-    """Return a time in whole seconds, written as in sshd_config(5), TIME FORMATS.  Raises BadValue."""
-    total = 0
-    number = ""
+def seconds(text: str) -> int | None:
+    """Return a time such as "90" or "1m30s" in seconds, or None if the text is none.
+
+    The one grammar of times, of the command line and of ssh's files too.
+    Source: sshd_config(5), TIME FORMATS; convtime() in misc.c.
+    """
+    total, digits = 0, ""
     for char in text.lower():
-        if char in _UNITS_S and number:
-            total += int(number) * _UNITS_S[char]
-            number = ""
-        elif "0" <= char <= "9" and len(number) < 10:
-            number += char
+        if "0" <= char <= "9" and len(digits) < _MOST_DIGITS:
+            digits += char
+        elif digits and char in _UNITS_S:
+            total += int(digits) * _UNITS_S[char]
+            digits = ""
         else:
-            total = -1
-            break
-    total += int(number or 0) if total >= 0 else 0
-    if not least <= total <= most:
+            return None
+    return total + int(digits or 0) if text else None
+
+
+def _time(name: str, text: str, least: int = 0, most: int = _LONGEST_S) -> int:
+    found = seconds(text)
+    if found is None or not least <= found <= most:
         raise BadValue(name, text, f"a time of {least} to {most} seconds, such as 90 or 1m30s")
-    return total
+    return found
 
 
 def _delay(name: str, text: str) -> int:
-    return seconds(name, text, least=1)
+    return _time(name, text, least=1)
 
 
 def _lifetime(name: str, text: str) -> int:
-    return seconds(name, text, most=_LONGEST_LIFE_S)
+    return _time(name, text, most=_LONGEST_LIFE_S)
 
 
 def _interval(name: str, text: str) -> int:
     if text.lower() == "auto":
         return AUTO
     try:
-        return seconds(name, text)
+        return _time(name, text)
     except BadValue as error:
         raise BadValue(name, text, f"{error.expected}, or auto") from None
 
@@ -201,7 +208,7 @@ class Settings:
     def take_interval(self, interval_s: int | None) -> None:
         """Put a remembered interval in the place of AUTO; None: as if the variable were unset."""
         if interval_s is None:
-            self.interval_s = seconds("KSSH_INTERVAL", TABLE["INTERVAL"][0])
+            self.interval_s = _interval("KSSH_INTERVAL", TABLE["INTERVAL"][0])
             self.given -= {"INTERVAL"}
         else:
             self.interval_s = interval_s

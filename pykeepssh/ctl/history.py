@@ -6,13 +6,12 @@ Knows terminals and files.  Must not know how periods follow from events.
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import os
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
 from ..errors import KsshError, printable
@@ -20,7 +19,8 @@ from ..link import history
 from ..link.wording import duration
 from ..system import files
 from . import overview, state
-from .main import complain
+from .arguments import a_number
+from .main import complain, say
 from .state import State, Unknown
 
 UNKNOWN = 4
@@ -29,14 +29,9 @@ _POLL_S = 0.3
 _DAY_S = 86400.0
 _WINDOWS = (("day", _DAY_S), ("week", 7 * _DAY_S), ("month", 30 * _DAY_S))
 _COLUMNS = 80
-_LEAST_COLUMNS = 30
+_LEAST_COLUMNS, _MOST_COLUMNS = 30, 120
+_INDENT = "       "
 _LAST_LINES = 10  # as tail(1)
-
-
-def _count(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) < 10):
-        raise argparse.ArgumentTypeError(f"{text}: expected a whole number")
-    return int(text)
 
 
 def add_parser(subparsers: Any) -> None:
@@ -44,13 +39,17 @@ def add_parser(subparsers: Any) -> None:
     summary = "show the outages and the availability of a tunnel"
     shown = _add(subparsers, "history", summary)
     shown.add_argument(
-        "-n", "--outages", type=_count, default=20, metavar="N", help="show only the last N [20]"
+        "-n", "--outages", type=a_number(), default=20, metavar="N", help="show only the last N [20]"
     )
     shown.add_argument("--json", action="store_true", help="print JSON; ksshctl(1) describes it")
     log = _add(subparsers, "log", "print kssh's log of a link")
-    log.add_argument("-f", "--follow", action="store_true", help="print new lines as they come, until Ctrl-C")
+    log.add_argument("-f", "--follow", action="store_true", help="print new lines as they come")
     log.add_argument(
-        "-n", "--lines", type=_count, metavar="N", help=f"print only the last N [all; with -f {_LAST_LINES}]"
+        "-n",
+        "--lines",
+        type=a_number(),
+        metavar="N",
+        help=f"only the last N [all; with -f {_LAST_LINES}]",
     )
 
 
@@ -86,19 +85,12 @@ def _history(found: State, arguments: argparse.Namespace) -> int:
     wall = time.time()
     periods = history.periods(entries, wall, running)
     if arguments.json:
-        _print([json.dumps(_exported(name, periods, wall), indent=2)])
-        return 0
-    outages = history.outages(periods)
-    _print([f"{printable(name)}: {overview.state_of(periods, wall)}", ""])
-    shown = outages[-arguments.outages :] if arguments.outages else []
-    if shown:
-        _print(overview.table([overview.OUTAGE_TITLES, *(_outage(p, p.end >= wall) for p in shown)]))
-        if len(outages) > len(shown):
-            _print([f"({len(outages) - len(shown)} earlier not shown; -n shows more)"])
+        say(json.dumps(_exported(name, periods, wall), indent=2))
     else:
-        _print([f"{len(outages)} outages" if outages else "no outage"])
-    _print([""])
-    _show_availability(periods, wall)
+        say(f"{printable(name)}: {overview.state_of(periods, wall)}", "")
+        _show_outages(history.outages(periods), arguments.outages, wall)
+        say("")
+        _show_availability(periods, wall)
     return 0
 
 
@@ -120,19 +112,36 @@ def _without_history(link: state.Link) -> KsshError:
     return KsshError(f"{printable(link.name)}: only tunnels have a history; KSSH_LOGFILE keeps more")
 
 
-def _outage(period: history.Period, ongoing: bool) -> tuple[str, str, str, str]:
-    stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(period.begin))
-    return overview.outage_row(period, ongoing, stamp)
+def _show_outages(outages: list[history.Period], most: int, wall: float) -> None:
+    from . import tables  # 40 ms, only where a table is drawn
+
+    shown = outages[-most:] if most else []
+    if not shown:
+        say(f"{len(outages)} outages" if outages else "no outage")
+        return
+    titles = overview.OUTAGE_TITLES
+    rows = [overview.outage_row(period, period.end >= wall, _stamp(period.begin)) for period in shown]
+    tables.show(tables.Columns(titles, rows, wrapped=titles[-1:], spare=("STARTS",)))
+    if len(outages) > len(shown):
+        say(f"({len(outages) - len(shown)} earlier not shown; -n shows more)")
+
+
+def _stamp(wall: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(wall))
 
 
 def _show_availability(periods: list[history.Period], wall: float) -> None:
+    from . import tables
+
     begin = periods[0].begin if periods else wall
+    blocks = _shows_blocks()
     for name, length_s in _WINDOWS:
         share = history.share(periods, wall - length_s, wall)
         known = share.available is not None and begin > wall - length_s
         part = f"  (known for {duration(wall - begin)})" if known else ""
-        _print([f"{name:5}  {overview.percent(share)}{part}"])
-        _show_strip(history.strip(periods, wall - length_s, wall, _cells()))
+        say(f"{name:{len(_INDENT)}}{overview.percent(share)}{part}")
+        shares = history.strip(periods, wall - length_s, wall, _cells())
+        tables.show(tables.bar([(_INDENT, ""), *(overview.cell(share, blocks) for share in shares)]))
 
 
 def _cells() -> int:
@@ -142,24 +151,7 @@ def _cells() -> int:
             columns = os.get_terminal_size(1).columns or _COLUMNS
         except OSError:
             pass
-    return min(max(columns, _LEAST_COLUMNS), 120) - len("       ")
-
-
-def _show_strip(shares: list[history.Share]) -> None:
-    cells = [overview.cell(share) for share in shares]
-    coloured = state.draws() and not os.environ.get("NO_COLOR")
-    if not _shows_blocks():
-        _print(["       " + "".join(plain for _, plain, _ in cells)])
-    elif coloured:
-        from rich.console import Console
-        from rich.text import Text
-
-        strip = Text("       ", no_wrap=True)
-        for colour, part in itertools.groupby(cells, lambda cell: cell[2]):
-            strip.append("".join(block for block, _, _ in part), style=colour)
-        Console(highlight=False).print(strip, soft_wrap=True)
-    else:
-        _print(["       " + "".join(block for block, _, _ in cells)])
+    return min(max(columns, _LEAST_COLUMNS), _MOST_COLUMNS) - len(_INDENT)
 
 
 def _shows_blocks() -> bool:
@@ -189,12 +181,6 @@ def _exported(name: str, periods: list[history.Period], wall: float) -> dict[str
             for period in periods
         ],
     }
-
-
-def _print(lines: Iterable[str]) -> None:
-    for line in lines:
-        print(line)  # noqa: T201 - it is what a verb is for
-    sys.stdout.flush()
 
 
 # log
@@ -238,7 +224,7 @@ def _tail(
         raise KsshError(f"{printable(path)}: not a file path") from error
     with file:
         lines = (line for line in map(shown, _lines(file)) if line is not None)
-        _print(lines if most is None else deque(lines, most))
+        say(*(lines if most is None else deque(lines, most)))
         if arguments.follow:
             _follow(path, file, shown, opener)
 
@@ -265,7 +251,7 @@ def _follow(path: str, file: BinaryIO, shown: Any, opener: Callable[[str, int], 
     while True:
         for line in _lines(file):
             latest = line
-            _print(told for told in [shown(line)] if told is not None)
+            say(*(told for told in [shown(line)] if told is not None))
         time.sleep(_POLL_S)
         replaced = _replacement(path, file, opener)
         if replaced is not None:

@@ -8,11 +8,10 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import signal
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any, Callable
 
 from ..errors import KsshError, printable
@@ -21,7 +20,8 @@ from ..link.kinds import COMMAND, STREAM
 from ..link.wording import duration
 from ..system import files, state as statefile
 from . import overview, state
-from .main import complain
+from .arguments import a_time
+from .main import complain, say
 from .state import Link, State, Unknown
 
 NOT_UP = 3
@@ -32,16 +32,6 @@ _WATCH_S = 1.0
 _POLL_S = 0.1
 _STOP_S = 10.0  # kssh gives ssh 3 s, and the loop of a busy machine a few
 _REACT_S = 5.0
-
-_UNITS_S = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-
-
-def seconds(text: str) -> float:
-    """Return a time such as "90", "2.5" or "1m30s" in seconds.  Raises argparse.ArgumentTypeError."""
-    parts = re.findall(r"([0-9]+(?:\.[0-9]+)?)([smhd]?)", text.lower())
-    if not parts or "".join(number + unit for number, unit in parts) != text.lower():
-        raise argparse.ArgumentTypeError(f"{text}: expected a time such as 90 or 1m30s")
-    return sum(float(number) * _UNITS_S[unit] for number, unit in parts)
 
 
 def add_parser(subparsers: Any) -> None:
@@ -60,7 +50,7 @@ def add_parser(subparsers: Any) -> None:
     status.add_argument("--watch", action="store_true", help="refresh until Ctrl-C")
     stop = _add(subparsers, "stop", "stop links, and wait until they have ended", "+")
     stop.add_argument(
-        "--timeout", type=seconds, default=_STOP_S, metavar="S", help="wait at most this long [10]"
+        "--timeout", type=a_time(), default=_STOP_S, metavar="TIME", help="wait at most this long [10]"
     )
     _add(subparsers, "restart", "restart ssh; if it waits for a retry, start it now", "+")
     _add(subparsers, "retry", "start ssh now if it waits for a retry; a link that is up is not touched", "+")
@@ -69,9 +59,7 @@ def add_parser(subparsers: Any) -> None:
         "Wait until a link is up; it need not exist yet.  Exit status: 0 if it is up; after the timeout "
         "3 if it is not, 4 if there is no such link."
     )
-    wait.add_argument(
-        "--timeout", type=seconds, default=None, metavar="S", help="wait at most this long [for ever]"
-    )
+    wait.add_argument("--timeout", type=a_time(), metavar="TIME", help="wait at most this long [for ever]")
 
 
 def _add(subparsers: Any, verb: str, summary: str, count: str | int) -> argparse.ArgumentParser:
@@ -169,9 +157,9 @@ def _state_of(record: dict[str, Any]) -> str:
 def _status(arguments: argparse.Namespace) -> int:
     view = View(state.read(), arguments.names, arguments.all)
     if arguments.json:
-        _print([json.dumps(view.exported(), indent=2)])
+        say(json.dumps(view.exported(), indent=2))
     elif arguments.names_only:
-        _print(view.names)
+        say(*view.names)
     else:
         _show(view)
     for line in view.missing:
@@ -180,82 +168,68 @@ def _status(arguments: argparse.Namespace) -> int:
 
 
 def _show(view: View) -> None:
-    if state.draws() and view.rows:
-        from rich.console import Console
+    from . import tables  # 40 ms, only where a table is drawn
 
-        Console(highlight=False).print(_rich_table(view))
-    else:
-        _print(_lines(view))
-    _print(view.notes)
-
-
-def _lines(view: View) -> list[str]:
     if view.rows:
-        return overview.table([overview.TITLES, *view.rows])
-    return [] if view.missing or view.elsewhere else ["no link runs"]
+        tables.show(_table(view.rows))
+    elif not view.missing and not view.elsewhere:
+        say(_NOTHING)
+    say(*view.notes)
 
 
+_NOTHING = "no link runs"
 _COLOURS = {"up": "green", "waiting": "yellow", "connecting": "yellow", "restarting": "yellow"}
 
 
-def _rich_table(view: View) -> Any:
-    from rich.table import Table
-    from rich.text import Text
+def _table(rows: Sequence[overview.Row]) -> Any:
+    from . import tables
 
-    kept = [i for i, _ in enumerate(overview.TITLES) if any(row[i] for row in view.rows)]
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for i in kept:
-        # Reasons and forwards wrap, so that what tells one link from another need not be cut.
-        table.add_column(overview.TITLES[i], no_wrap=i not in (4, 5), overflow="fold")
-    for row in view.rows:
-        colour = _COLOURS.get(row.state, "red")
-        table.add_row(*(Text(row[i] or "-", style=colour if i == 1 else "") for i in kept))
-    return table
+    colours = {row.state: _COLOURS.get(row.state, "red") for row in rows}
+    titles = overview.TITLES
+    wrapped = titles.reason, titles.forwards
+    spare = titles.forwards, titles.restarts, titles.reason, titles.since, titles.retry
+    return tables.Columns(titles, rows, colours, wrapped, spare)
 
 
 def _watch(arguments: argparse.Namespace) -> int:
-    """Show the links again and again; where nobody looks, only what changed."""
-    if state.draws() and not arguments.json and not arguments.names_only:
+    """Show the links until Ctrl-C; where nobody looks, only what changed."""
+    if sys.stdout.isatty() and not arguments.json and not arguments.names_only:
         return _watch_live(arguments)
     shown: object = None
     while True:
         view = View(state.read(), arguments.names, arguments.all)
-        if arguments.json:
-            new: list[str] = [json.dumps(view.exported(), separators=(",", ":"))]
-        elif arguments.names_only:
-            new = view.names
-        else:
-            new = [*_lines(view), *view.notes, *view.missing]
         # Lengths of time change with every look; what a link does, does not.
         told = [view.missing, view.resting, [link.record for link in view.links], view.elsewhere]
         if told != shown:
-            _print(new)
-            sys.stdout.flush()
+            if arguments.json:
+                say(json.dumps(view.exported(), separators=(",", ":")))
+            elif arguments.names_only:
+                say(*view.names)
+            else:
+                _show(view)
+                say(*view.missing)
             shown = told
         time.sleep(_WATCH_S)
 
 
 def _watch_live(arguments: argparse.Namespace) -> int:
-    from rich.console import Console, Group
+    from rich.console import Group
     from rich.live import Live
     from rich.text import Text
 
+    from . import tables
+
     view = View(state.read(), arguments.names, arguments.all)
-    with Live(console=Console(highlight=False), auto_refresh=False, screen=True) as live:
+    with Live(console=tables.console(), auto_refresh=False, screen=True) as live:
         try:
             while True:
-                table = _rich_table(view) if view.rows else Text("\n".join(_lines(view)))
+                table = _table(view.rows) if view.rows else Text("" if view.elsewhere else _NOTHING)
                 stamp = Text(f"{time.strftime('%H:%M:%S')}  Ctrl-C: end", style="dim")
                 live.update(Group(stamp, table, *map(Text, [*view.notes, *view.missing])), refresh=True)
                 time.sleep(_WATCH_S)
                 view = View(state.read(), arguments.names, arguments.all)
         except KeyboardInterrupt:
             return view.status()
-
-
-def _print(lines: Iterable[str]) -> None:
-    for line in lines:
-        sys.stdout.buffer.write(f"{line}\n".encode(sys.stdout.encoding or "utf-8", "backslashreplace"))
 
 
 # stop, restart, retry
@@ -295,7 +269,7 @@ def _each(arguments: argparse.Namespace) -> int:
             complain(f"{printable(link.name)}: no reaction within {duration(limit_s)}{why}")
             worst = max(worst, NOT_UP)
         else:
-            _print([f"{printable(link.name)}: {said}"])
+            say(f"{printable(link.name)}: {said}")
     return worst
 
 
@@ -375,7 +349,7 @@ def _wait(word: str, limit_s: float | None) -> int:
         except Unknown as error:
             why = str(error)
         if link is not None and _is_up(link):
-            _print([f"{printable(link.name)}: up"])
+            say(f"{printable(link.name)}: up")
             return 0
         if deadline is not None and time.monotonic() >= deadline:
             if link is None:

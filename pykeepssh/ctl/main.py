@@ -57,6 +57,13 @@ def complain(text: str) -> None:
     program.complain(text, "ksshctl")
 
 
+def say(*lines: str) -> None:
+    """Print lines as they are, whatever the encoding of standard output."""
+    for line in lines:
+        sys.stdout.buffer.write(f"{line}\n".encode(sys.stdout.encoding or "utf-8", "backslashreplace"))
+    sys.stdout.flush()
+
+
 def main() -> int:
     """Run ksshctl with the words of this process; return its exit status."""
     _prepare_descriptors()

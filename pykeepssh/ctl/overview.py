@@ -6,7 +6,7 @@ Knows records, histories and wording.  Must not know where they come from, nor h
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ..errors import printable
@@ -138,16 +138,7 @@ def matching(word: str, names: Mapping[str, str]) -> list[str]:
     return same or [name for name in names if word and name.startswith(word)]
 
 
-# Tables without a terminal, and histories.
-
-
-def table(rows: Iterable[Sequence[str]]) -> list[str]:
-    """Return rows, titles first, as aligned lines; an empty cell is a dash, an empty column is left out."""
-    cells = [list(columns) for columns in rows]
-    kept = [i for i, _ in enumerate(cells[0]) if any(columns[i] for columns in cells[1:])]
-    shown = [[columns[i] or "-" for i in kept] for columns in cells]
-    widths = [max(len(columns[i]) for columns in shown) for i in range(len(kept))]
-    return ["  ".join(c.ljust(w) for c, w in zip(columns, widths)).rstrip() for columns in shown]
+# Histories.
 
 
 def log_line(entry: Entry, name: str, stamp: str) -> str | None:
@@ -166,15 +157,17 @@ def percent(share: Share) -> str:
     return f"{hundredths / 100:.2f} %" if hundredths < 10000 else "100 %"
 
 
-def cell(share: Share) -> tuple[str, str, str]:
-    """Return a part of the strip: a block, the same in ASCII, and a colour."""
+def cell(share: Share, blocks: bool) -> tuple[str, str]:
+    """Return a part of the strip, a block or a sign of ASCII, and its colour."""
     if share.available is None:
-        return "·", ".", "dim"
-    if share.down_s == 0:
-        return "█", "#", "green"
-    if share.available > 0.5:
-        return "▆", "+", "yellow"
-    return ("▂", "-", "yellow") if share.up_s else ("▁", "_", "red")
+        shown, colour = "·.", "dim"
+    elif share.down_s == 0:
+        shown, colour = "█#", "green"
+    elif share.available > 0.5:
+        shown, colour = "▆+", "yellow"
+    else:
+        shown, colour = ("▂-", "yellow") if share.up_s else ("▁_", "red")
+    return shown[0 if blocks else 1], colour
 
 
 def outage_row(period: Period, ongoing: bool, stamp: str) -> tuple[str, str, str, str]:
@@ -184,7 +177,7 @@ def outage_row(period: Period, ongoing: bool, stamp: str) -> tuple[str, str, str
     return stamp, length, str(period.starts), printable(why)
 
 
-OUTAGE_TITLES = ("DOWN SINCE", "FOR", "STARTS", "CAUSE")
+OUTAGE_TITLES = ("DOWN SINCE", "FOR", "STARTS", "REASON")
 
 
 def state_of(found: Sequence[Period], wall: float) -> str:

@@ -11,7 +11,6 @@ import errno
 import os
 import pwd
 import signal
-import sys
 import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -29,7 +28,6 @@ _SAME_START_S = 1.0
 _STALE_S = 60.0  # a file that was being written for so long has lost its writer
 _MARK_OF_BOOT = ":"
 _HISTORY = ".history"
-_STARTED_AS = os.getuid()
 
 
 class Unknown(KsshError):
@@ -105,20 +103,15 @@ def become_user(name: str | None) -> None:
         return
     if os.geteuid() != 0:
         raise KsshError(f"--user {printable(name)}: only root may do that")
+    from . import tables
+
+    tables.load()
     os.initgroups(name, entry.pw_gid)
     os.setgid(entry.pw_gid)
     os.setuid(entry.pw_uid)
     # What root's environment says is about root's links.
     os.environ["HOME"] = entry.pw_dir
     os.environ.pop("KSSH_STATE_DIR", None)
-
-
-def draws() -> bool:
-    """Tell whether tables and colours are worth it: a person looks, and what draws them can be loaded.
-
-    Who became another user may have left Python's own files behind, in root's home.
-    """
-    return sys.stdout.isatty() and os.getuid() == _STARTED_AS
 
 
 def read() -> State:

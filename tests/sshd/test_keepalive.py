@@ -264,7 +264,7 @@ def test_a_dry_run_shows_the_difference_and_writes_nothing(folder: Path) -> None
     [
         (["--interval", "0"], 2),
         (["--interval", "-5"], 2),
-        (["--interval", "1m"], 2),
+        (["--interval", "1x"], 2),
         (["--interval", "\u0669"], 2),
         (["--interval", "99999999999999"], 2),
         (["--count-max", "0"], 2),

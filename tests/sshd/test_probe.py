@@ -170,8 +170,8 @@ def test_a_host_that_runs_no_cat_is_told_of(sshd: Sshd) -> None:
 @pytest.mark.parametrize(
     ("words", "status", "said"),
     [
-        (["t", "--max", "x"], 2, "--max=x: expected a time of 2 to 86400 seconds"),
-        (["t", "--step", "0"], 2, "--step=0: expected a time of 1 "),
+        (["t", "--max", "x"], 2, "argument --max: x: expected a time of 2 to 86400 seconds"),
+        (["t", "--step", "0"], 2, "argument --step: 0: expected a time of 1 "),
         (["t", "--", "-N"], 1, "ssh's option -N has no place in a probe"),
         (["t", "--", "other"], 1, "expected one HOST"),
         (["t", "--", "-p"], 1, "expected one HOST"),

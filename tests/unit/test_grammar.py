@@ -20,7 +20,6 @@ from pykeepssh.ctl.keepalive.grammar import (
     is_plain,
     matches,
     parse,
-    seconds,
     server_notices_s,
     walk,
 )
@@ -438,23 +437,6 @@ def test_a_file_that_includes_itself_ends_the_walk() -> None:
 
 
 # -- numbers -----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("90", 90),
-        ("1m", 60),
-        ("1h30m", 5400),
-        ("1H5", 3605),
-        ("2d1w", 777600),
-        ("", None),
-        ("m", None),
-        ("1x", None),
-    ],
-)
-def test_times_are_read_as_openssh_reads_them(text: str, expected: int | None) -> None:
-    assert seconds(text) == expected
 
 
 def test_the_true_arithmetic() -> None:

@@ -10,7 +10,6 @@ import pytest
 from pykeepssh.ctl import overview
 from pykeepssh.ctl.overview import (
     OUTAGE_TITLES,
-    TITLES,
     Row,
     cell,
     exported,
@@ -21,7 +20,6 @@ from pykeepssh.ctl.overview import (
     resting_row,
     row,
     state_of,
-    table,
 )
 from pykeepssh.link import machine, record
 from pykeepssh.link.history import LINK_DOWN, LINK_UP, NOT_RUNNING, STARTED, Entry, Period, Share
@@ -150,15 +148,6 @@ def test_which_links_a_word_means(word: str, expected: list[str]) -> None:
     assert matching(word, NAMES) == expected
 
 
-def test_a_table_is_aligned_and_leaves_empty_columns_out() -> None:
-    rows = [TITLES, Row("a", "up", "1 s", "0", "", "", ""), Row("long name", "up", "", "0", "why", "", "")]
-    assert table(rows) == [
-        "LINK       STATE  FOR  RESTARTS  LAST REASON",
-        "a          up     1 s  0         -",
-        "long name  up     -    0         why",
-    ]
-
-
 @pytest.mark.parametrize(
     ("entry", "expected"),
     [
@@ -208,14 +197,16 @@ def test_availability_is_never_rounded_up(part: Share, expected: str) -> None:
     ],
 )
 def test_a_cell_of_the_strip(part: Share, block: str, colour: str) -> None:
-    shown, plain, hue = cell(part)
-    assert (shown, hue) == (block, colour)
+    assert cell(part, True) == (block, colour)
+    plain, hue = cell(part, False)
+    assert hue == colour
     assert plain.isascii() and len(plain) == 1
 
 
 def test_the_cells_differ_without_colour_too() -> None:
     parts = [Share(0, 0), Share(5, 0), Share(5, 0.01), Share(1, 5), Share(0, 5)]
-    assert len({cell(part)[0] for part in parts}) == len({cell(part)[1] for part in parts}) == len(parts)
+    for blocks in (True, False):
+        assert len({cell(part, blocks)[0] for part in parts}) == len(parts)
 
 
 def test_an_outage_in_words() -> None:

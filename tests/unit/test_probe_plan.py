@@ -227,4 +227,4 @@ SAID = {
 
 @pytest.mark.parametrize("found", SAID)
 def test_the_verdict_in_words(found: str) -> None:
-    assert "\n".join(sentences(Verdict(results(found)), "host", words)) == SAID[found]
+    assert "\n".join(sentences(Verdict(results(found)), "host")) == SAID[found]

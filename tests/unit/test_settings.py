@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from pykeepssh.errors import BadValue, KsshError, printable
-from pykeepssh.settings import AUTO, NO_LIMIT, TABLE, Settings
+from pykeepssh.settings import AUTO, NO_LIMIT, TABLE, Settings, seconds
 
 DEFAULTS = {
     "INTERVAL": ("interval_s", 15),
@@ -114,6 +114,13 @@ BAD = {
     "LOGLEVEL": (["DEBUG1", "warning", "3"], "one of QUIET, ERROR, INFO, VERBOSE, DEBUG"),
 }
 ANY_TEXT = {"SSH", "PIDFILE", "LOGFILE", "STATE_DIR", "HOOK"}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [*TIMES.items(), *((text, None) for text in ("", *NO_TIMES[:-4]))]
+)
+def test_times_are_read_as_openssh_reads_them(text: str, expected: int | None) -> None:
+    assert seconds(text) == expected
 
 
 def flat(table: dict[str, list[str]]) -> list[tuple[str, str]]:

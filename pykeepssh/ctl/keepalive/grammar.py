@@ -211,22 +211,6 @@ def walk(
 INTERVAL_S, COUNT_MAX = 60, 3  # what keepalive set takes by default
 LONGEST_S, COUNT_MOST = 86400, 1000
 
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-
-
-def seconds(text: str) -> int | None:
-    """Return a time such as "90" or "1h30m" in seconds, as convtime() in misc.c does; None if it is none."""
-    total, digits = 0, ""
-    for char in text.lower():
-        if char.isascii() and char.isdigit():
-            digits += char
-        elif digits and char in _UNITS:
-            total += int(digits) * _UNITS[char]
-            digits = ""
-        else:
-            return None
-    return total + int(digits or 0) if text else None
-
 
 def client_notices_s(interval_s: int, count_max: int) -> int | None:
     """Return after how many seconds without a byte ssh gives up; None: never.

@@ -8,6 +8,7 @@ before.
 from __future__ import annotations
 
 from ...errors import KsshError
+from ...settings import seconds
 from . import grammar
 from .grammar import CLIENT, SERVER, Line
 
@@ -127,7 +128,7 @@ def _values(
             if line.keyword != word.lower() or found[word] is not None or not line.arguments:
                 continue
             if inside or above.startswith(_was(label)):
-                found[word] = grammar.seconds(line.arguments[0].decode("latin-1"))
+                found[word] = seconds(line.arguments[0].decode("latin-1"))
     return {word: value for word, value in found.items() if value is not None}
 
 

@@ -11,6 +11,7 @@ import shlex
 import stat
 from typing import NamedTuple
 
+from ...settings import seconds
 from ...system.files import why_doubtful
 from . import fix, grammar
 
@@ -69,7 +70,7 @@ def argument(setting: grammar.Setting) -> str:
 
 def number(text: str) -> int:
     """Return a number of seconds or of anything else, 0 where there is none."""
-    return grammar.seconds(text) or 0
+    return seconds(text) or 0
 
 
 def only_tcp(line: grammar.Setting | None, steps: tuple[fix.Step, ...]) -> Iterator[Finding]:

@@ -14,6 +14,7 @@ import stat
 import subprocess
 
 from ...errors import KsshError, Unusable, printable
+from ...settings import seconds
 from ...system import files
 from ...system.effective import parse_configuration
 from . import grammar
@@ -249,4 +250,4 @@ def _number_in(setting: grammar.Setting) -> str:
     if not setting.line.arguments:
         return ""
     text = os.fsdecode(setting.line.arguments[0])
-    return str(grammar.seconds(text)) if setting.line.keyword.endswith("interval") else text
+    return str(seconds(text)) if setting.line.keyword.endswith("interval") else text

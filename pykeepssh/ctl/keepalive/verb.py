@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable
 from typing import Any
 
 from ...errors import printable
+from ..arguments import a_number, a_time
 from . import client, openssh, server, show, undo
 from .change import say
 from .grammar import COUNT_MAX, COUNT_MOST, INTERVAL_S, LONGEST_S
@@ -36,8 +36,8 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
             help="hosts, as after Host in ssh_config(5) (default: *)",
         )
         if name == "set":
-            change.add_argument("--interval", type=_number(LONGEST_S), default=INTERVAL_S, metavar="S")
-            change.add_argument("--count-max", type=_number(COUNT_MOST), default=COUNT_MAX, metavar="N")
+            change.add_argument("--interval", type=a_time(1, LONGEST_S), default=INTERVAL_S, metavar="TIME")
+            change.add_argument("--count-max", type=a_number(1, COUNT_MOST), default=COUNT_MAX, metavar="N")
         change.add_argument("--dry-run", action="store_true", help="show the difference, write nothing")
         add_confirm_within(change)
     actions.add_parser("confirm", help="keep what was set with --confirm-within", allow_abbrev=False)
@@ -61,20 +61,10 @@ def add_confirm_within(parser: argparse.ArgumentParser, where: str = "") -> None
     """Add the option of a change that takes itself back."""
     parser.add_argument(
         "--confirm-within",
-        type=_number(LONGEST_S),
-        metavar="S",
-        help=f'{where}take it back after S seconds unless "ksshctl keepalive confirm" comes by a new '
-        "connection",
+        type=a_time(1, LONGEST_S),
+        metavar="TIME",
+        help=f'{where}take it back after TIME unless "ksshctl keepalive confirm" comes by a new connection',
     )
-
-
-def _number(most: int) -> Callable[[str], int]:
-    def number(text: str) -> int:
-        if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= most and len(text) < 9):
-            raise argparse.ArgumentTypeError(f"{printable(text)}: expected a whole number from 1 to {most}")
-        return int(text)
-
-    return number
 
 
 def path_argument(text: str) -> str:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import math
 
+from ...link.wording import duration
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
 # Idle timeouts of real networks: Azure 240 s, 300, AWS 350, GCP VPC 600, Cloud NAT 1200, Juniper
 # 1800, FortiGate and Cisco ASA 3600.
@@ -155,11 +157,8 @@ _HOW = {
 }
 
 
-def sentences(verdict: Verdict, host: str, duration: Callable[[float], str]) -> list[str]:
-    """Return the verdict in words, one line each.
-
-    duration puts a length of time into words.
-    """
+def sentences(verdict: Verdict, host: str) -> list[str]:
+    """Return the verdict in words, one line each."""
     if not verdict.known:
         return ["Nothing is known yet."]
     said = []

@@ -1,7 +1,7 @@
 """Idle ssh sessions, side by side: opened, left alone, asked for an echo, ended.
 
 Knows processes, pipes and clocks.  Must not know which idle times are worth a try, nor what the
-results mean: probeplan.py does.
+results mean: plan.py does.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import IO, Protocol
 
 from ...errors import KsshError, printable
-from . import plan as probeplan, traffic
-from .plan import ALIVE, BUSY, CLOSED, RESET, SILENT, Result
+from ...link.wording import duration
+from . import traffic
+from .plan import ALIVE, AT_ONCE, BUSY, CLOSED, RESET, SILENT, Result, decided
 
 OPEN_LIMIT_S = 60.0  # to log in and echo
 _TRIES = 3  # to open one session, once another one was opened
@@ -258,7 +259,7 @@ class Round:
         try:
             while True:
                 waiting = [session.plan_s for session in self._sessions if session.state != DONE]
-                if probeplan.decided([*earlier, *self.results], waiting):
+                if decided([*earlier, *self.results], waiting):
                     return
                 self._turn()
         finally:
@@ -298,7 +299,7 @@ class Round:
     def _open(self) -> None:
         """Start what may be started now: one alone at first, so that a wrong host is told once."""
         proven = any(session.state not in (WAITING, OPENING) for session in self._sessions)
-        room = probeplan.AT_ONCE if proven else 1
+        room = AT_ONCE if proven else 1
         room -= sum(session.state == OPENING for session in self._sessions)
         for session in self._sessions:
             if room <= 0:
@@ -357,7 +358,7 @@ class Round:
             session.state, session.not_before = WAITING, now_s() + _TRY_AGAIN_S
         else:
             session.state = DONE
-            self._listener.tell(f"{session.plan_s} s is left out: {why[-1]}")
+            self._listener.tell(f"no result for {duration(session.plan_s)}: {why[-1]}")
 
     def _done(self, session: Session, result: Result) -> None:
         session.state = DONE

@@ -1,7 +1,7 @@
 """ksshctl probe: measures after how long an idle connection to a host is cut.
 
 Knows the command line, progress and result lines.  Must not know how a session is held or a
-verdict reached: sessions.py and probeplan.py do.
+verdict reached: sessions.py and plan.py do.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import KsshError, printable
 from ...link.wording import duration
-from ...settings import Settings, seconds
+from ...settings import Settings
 from ...ssh import args as sshargs
 from ...system import effective, measured, program
-from . import plan as probeplan
-from .plan import ALIVE, BUSY, CLOSED, RESET, SILENT, Result, Verdict
+from ..arguments import a_time
+from ..main import say
+from .plan import ALIVE, BUSY, CLOSED, RESET, SILENT, Result, Verdict, ladder, refine, sentences
 from .sessions import CannotConnectError, Round, now_s, remote_command
 
 if TYPE_CHECKING:
@@ -73,11 +74,13 @@ def add_parser(subparsers: Any) -> None:
         allow_abbrev=False,
     )
     parser.add_argument("host", metavar="HOST", help="as ssh knows it")
-    parser.add_argument("--max", default="20m", metavar="TIME", help="the longest idle time to try [20m]")
-    parser.add_argument(
-        "--step", metavar="TIME", help="how narrow the result is to be [a fiftieth of it, at least 1 s]"
-    )
-    parser.add_argument("--patience", default="10", metavar="TIME", help="how long an answer may take [10 s]")
+    for name, most_s, default_s, what in (
+        ("--max", _LONGEST_S, 1200, "the longest idle time to try [20m]"),
+        ("--step", _LONGEST_S, None, "how precise the result must be [a fiftieth of it, at least 1 s]"),
+        ("--patience", _LONGEST_PATIENCE_S, 10, "how long an answer may take [10 s]"),
+    ):
+        least_s = 2 if name == "--max" else 1
+        parser.add_argument(name, type=a_time(least_s, most_s), default=default_s, metavar="TIME", help=what)
     parse = parser.parse_known_args
 
     # argparse cannot give one positional what precedes "--" and another one what follows it.
@@ -93,18 +96,15 @@ def add_parser(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Probe, and print what was found.  Raises KsshError."""
-    max_s = seconds("--max", arguments.max, least=2, most=_LONGEST_S)
-    step_s = seconds("--step", arguments.step, least=1, most=_LONGEST_S) if arguments.step else None
-    patience_s = seconds("--patience", arguments.patience, least=1, most=_LONGEST_PATIENCE_S)
     settings = Settings(os.environ)
     target = Target(arguments.host, arguments.ssh_options, settings)
     network = measured.network()
     remembered = measured.recall(settings.state_dir, network, target.key)
-    probe = Probe(target, patience_s)
+    probe = Probe(target, arguments.patience)
     with Progress() as progress:
         try:
-            probe.round(probeplan.ladder(max_s, _times_in(remembered)), 1, progress)
-            plan = probeplan.refine(Verdict(probe.results), step_s)
+            probe.round(ladder(arguments.max, _times_in(remembered)), 1, progress)
+            plan = refine(Verdict(probe.results), arguments.step)
             if plan:
                 probe.round(plan, 2, progress)
             end = FOUND
@@ -117,17 +117,17 @@ def run(arguments: argparse.Namespace) -> int:
         _complain(failure)
         if probe.results:
             _complain("the connection failed between two rounds; what the first one found:")
-            _print(_told(probe, target, end))
+            say(*_told(probe, target, end))
         return end
-    _print(_told(probe, target, end))
+    say(*_told(probe, target, end))
     if end == FOUND:
         verdict = Verdict(probe.results)
         before, network = network, measured.network()
         if not network.startswith(before):  # the gateway's hardware address may not have been known yet
-            _print(["This machine changed to another network meanwhile: the result is not remembered."])
+            say("This machine changed to another network meanwhile: the result is not remembered.")
         else:
             _remember(settings.state_dir, network, target.key, verdict)
-            _print(["Remembered for this network and host; kssh uses it with KSSH_INTERVAL=auto."])
+            say("Remembered for this network and host; kssh uses it with KSSH_INTERVAL=auto.")
     return end
 
 
@@ -269,7 +269,7 @@ def _times_in(remembered: Mapping[str, Any] | None) -> list[float]:
 def _told(probe: Probe, target: Target, end: int) -> list[str]:
     verdict = Verdict(probe.results)
     said = ["Interrupted; this is not remembered.  So far:"] if end == INTERRUPTED else []
-    said += probeplan.sentences(verdict, printable(target.name), duration)
+    said += sentences(verdict, printable(target.name))
     if not verdict.known or (end == INTERRUPTED and verdict.dead_s is None):
         return said
     if probe.blind and verdict.busy_s is None:
@@ -300,11 +300,6 @@ def _remember(state_dir: str, network: str, key: str, verdict: Verdict) -> None:
             "interval_s": verdict.interval_s,
         },
     )
-
-
-def _print(lines: Sequence[str]) -> None:
-    sys.stdout.write("".join(f"{line}\n" for line in lines))
-    sys.stdout.flush()
 
 
 def _complain(text: str) -> None:
