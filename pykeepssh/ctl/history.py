@@ -18,10 +18,10 @@ from ..errors import KsshError, printable
 from ..link import history
 from ..link.wording import duration
 from ..system import files
-from . import overview, state
+from . import overview, records
 from .arguments import a_number
 from .main import complain, say
-from .state import State, Unknown
+from .records import State, Unknown
 
 UNKNOWN = 4
 JSON_VERSION = 1
@@ -59,14 +59,14 @@ def _add(subparsers: Any, verb: str, summary: str) -> argparse.ArgumentParser:
     )
     what = "a link that runs or has run: its name or a beginning of it; while it runs, also its destination"
     parser.add_argument("name", metavar="NAME", help=what)
-    state.add_user(parser)
+    records.add_user(parser)
     return parser
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Do what a verb of this module says; return the exit status."""
-    state.become_user(arguments.user)
-    found = state.read()
+    records.become_user(arguments.user)
+    found = records.read()
     try:
         return _log(found, arguments) if arguments.verb == "log" else _history(found, arguments)
     except Unknown as error:
@@ -79,7 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _history(found: State, arguments: argparse.Namespace) -> int:
     name = _with_history(found, arguments.name)
-    entries = state.read_history(found.histories[name])
+    entries = records.read_history(found.histories[name])
     link = found.links.get(name)
     running = link is not None and bool(entries) and entries[-1].pid == link.record["pid"]
     wall = time.time()
@@ -108,7 +108,7 @@ def _with_history(found: State, word: str) -> str:
         raise _without_history(link) from None
 
 
-def _without_history(link: state.Link) -> KsshError:
+def _without_history(link: records.Link) -> KsshError:
     return KsshError(f"{printable(link.name)}: only tunnels have a history; KSSH_LOGFILE keeps more")
 
 

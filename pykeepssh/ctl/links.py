@@ -18,11 +18,11 @@ from ..errors import KsshError, printable
 from ..link import record
 from ..link.kinds import COMMAND, STREAM
 from ..link.wording import duration
-from ..system import files, state as statefile
-from . import overview, state
+from ..system import files, state
+from . import overview, records
 from .arguments import a_time
 from .main import complain, say
-from .state import Link, State, Unknown
+from .records import Link, State, Unknown
 
 NOT_UP = 3
 UNKNOWN = 4
@@ -68,13 +68,13 @@ def _add(subparsers: Any, verb: str, summary: str, count: str | int) -> argparse
         verb, help=summary, description=f"{summary[0].upper()}{summary[1:]}.", allow_abbrev=False
     )
     parser.add_argument("names", nargs=count, metavar="NAME", help=what)
-    state.add_user(parser)
+    records.add_user(parser)
     return parser
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Do what a verb of this module says; return the exit status."""
-    state.become_user(arguments.user)
+    records.become_user(arguments.user)
     if arguments.verb == "status":
         return _watch(arguments) if arguments.watch else _status(arguments)
     if arguments.verb == "wait":
@@ -109,7 +109,7 @@ class View:
         self.links = list({link.name: link for link in self.links}.values())
         self.rows = [overview.row(link.record, wall) for link in self.links]
         for name in resting:
-            self.rows.append(overview.resting_row(name, state.read_history(found.histories[name]), wall))
+            self.rows.append(overview.resting_row(name, records.read_history(found.histories[name]), wall))
         self.elsewhere = [] if words else found.elsewhere
         self.left_alone = None if words else found.left_alone
         self.resting = resting
@@ -139,7 +139,7 @@ class View:
         """Return what "--json" shows."""
         return {
             "version": JSON_VERSION,
-            "machine": statefile.machine(),
+            "machine": state.machine(),
             "links": [overview.exported(link.record) for link in self.links],
             "resting": self.resting,
             "elsewhere": [overview.exported(other) for other in self.elsewhere],
@@ -155,7 +155,7 @@ def _state_of(record: dict[str, Any]) -> str:
 
 
 def _status(arguments: argparse.Namespace) -> int:
-    view = View(state.read(), arguments.names, arguments.all)
+    view = View(records.read(), arguments.names, arguments.all)
     if arguments.json:
         say(json.dumps(view.exported(), indent=2))
     elif arguments.names_only:
@@ -197,7 +197,7 @@ def _watch(arguments: argparse.Namespace) -> int:
         return _watch_live(arguments)
     shown: object = None
     while True:
-        view = View(state.read(), arguments.names, arguments.all)
+        view = View(records.read(), arguments.names, arguments.all)
         # Lengths of time change with every look; what a link does, does not.
         told = [view.missing, view.resting, [link.record for link in view.links], view.elsewhere]
         if told != shown:
@@ -219,7 +219,7 @@ def _watch_live(arguments: argparse.Namespace) -> int:
 
     from . import tables
 
-    view = View(state.read(), arguments.names, arguments.all)
+    view = View(records.read(), arguments.names, arguments.all)
     with Live(console=tables.console(), auto_refresh=False, screen=True) as live:
         try:
             while True:
@@ -227,7 +227,7 @@ def _watch_live(arguments: argparse.Namespace) -> int:
                 stamp = Text(f"{time.strftime('%H:%M:%S')}  Ctrl-C: end", style="dim")
                 live.update(Group(stamp, table, *map(Text, [*view.notes, *view.missing])), refresh=True)
                 time.sleep(_WATCH_S)
-                view = View(state.read(), arguments.names, arguments.all)
+                view = View(records.read(), arguments.names, arguments.all)
         except KeyboardInterrupt:
             return view.status()
 
@@ -237,7 +237,7 @@ def _watch_live(arguments: argparse.Namespace) -> int:
 
 def _each(arguments: argparse.Namespace) -> int:
     """Do something to every link that is named; return the worst status."""
-    found = state.read()
+    found = records.read()
     links: dict[str, Link] = {}
     worst = 0
     for word in arguments.names:
@@ -297,11 +297,11 @@ def _why_not(link: Link, verb: str) -> str:
 
 
 def _stop(link: Link) -> Callable[[], str | None]:
-    if not state.send(link.record, signal.SIGTERM) and state.out_of_sight(link):
+    if not records.send(link.record, signal.SIGTERM) and records.out_of_sight(link):
         raise KsshError(
             f"{printable(link.name)}: process {link.record['pid']} cannot be seen from here; stop it there"
         )
-    return lambda: None if state.is_alive(link.record) else "stopped"
+    return lambda: None if records.is_alive(link.record) else "stopped"
 
 
 def _restart(link: Link) -> Callable[[], str | None]:
@@ -320,7 +320,7 @@ def _retry(link: Link) -> Callable[[], str | None]:
 def _told(link: Link, said: str) -> Callable[[], str | None]:
     """Ask kssh for a fresh start; what is returned tells when it has begun."""
     before = _progress(link)
-    if not state.send(link.record, signal.SIGUSR1):
+    if not records.send(link.record, signal.SIGUSR1):
         raise KsshError(f"{printable(link.name)}: has just ended")
     return lambda: said if _progress(link) != before else None
 
@@ -345,7 +345,7 @@ def _wait(word: str, limit_s: float | None) -> int:
     while True:
         link, why = None, ""
         try:
-            link = state.read().find(word)
+            link = records.read().find(word)
         except Unknown as error:
             why = str(error)
         if link is not None and _is_up(link):

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ..errors import printable
+from ..link import outcomes
 from ..link.history import LINK_DOWN, LINK_UP, Entry, Period, Share
 from ..link.kinds import TUNNEL
-from ..link.outcomes import DOWN, UP as SAY_UP
 from ..link.wording import duration, line
 
 UP = "UP"
@@ -143,9 +143,11 @@ def matching(word: str, names: Mapping[str, str]) -> list[str]:
 
 def log_line(entry: Entry, name: str, stamp: str) -> str | None:
     """Return an event as kssh's own log has it, or None where kssh says nothing."""
-    if entry.report.event == DOWN:
+    if entry.report.event == outcomes.DOWN:
         return None  # what follows it says the same
-    told = line(entry.report, TUNNEL) if entry.report.outcome or entry.report.event == SAY_UP else "started"
+    told = (
+        line(entry.report, TUNNEL) if entry.report.outcome or entry.report.event == outcomes.UP else "started"
+    )
     return printable(f"{stamp} kssh[{entry.pid}]: {name}: {told}")
 
 

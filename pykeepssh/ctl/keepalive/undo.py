@@ -25,7 +25,7 @@ from ...errors import KsshError, printable
 from ...system import files
 from ...system.sink import Syslog
 from ...system.state import process_mark, state_directory
-from .. import state
+from .. import records
 
 _RECORD = "keepalive-unconfirmed.json"
 _UNDOING = "keepalive-undoing.json"
@@ -225,7 +225,7 @@ def abandoned() -> str | None:
     """Return, once, which change is neither confirmed nor undone, for who waited was killed; or None."""
     for name in (_RECORD, _UNDOING):
         entry = _read(_path(name))
-        if entry is not None and not state.is_alive(entry) and _remove(_path(name)):
+        if entry is not None and not records.is_alive(entry) and _remove(_path(name)):
             what = printable(entry["what"])
             return (
                 f"the change of {what} was neither confirmed nor undone, for the process that waited was "
@@ -261,7 +261,7 @@ def _reason(entry: dict[str, Any]) -> str:
 def _waiting(name: str) -> dict[str, Any] | None:
     """Return the record of a change, None if there is none or its process is gone."""
     entry = _read(_path(name))
-    return entry if entry is not None and state.is_alive(entry) else None
+    return entry if entry is not None and records.is_alive(entry) else None
 
 
 def _read(path: str) -> dict[str, Any] | None:
@@ -287,7 +287,7 @@ def _remove(record: str) -> bool:
 def _end(entry: dict[str, Any]) -> None:
     """End the process that waits: its record is gone, so that it undoes nothing."""
     try:
-        state.send({**entry, "name": entry["what"]}, signal.SIGTERM)
+        records.send({**entry, "name": entry["what"]}, signal.SIGTERM)
     except KsshError:
         pass  # it finds no record when its time is up
 

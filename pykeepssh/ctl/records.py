@@ -19,10 +19,10 @@ import psutil
 
 from ..errors import KsshError, Unusable, printable
 from ..link import history, record
-from ..system import files, state as statefile
+from ..system import files, state
 from . import overview
 
-# For systems without a mark (statefile.process_mark): psutil computes start times from clock ticks and,
+# For systems without a mark (state.process_mark): psutil computes start times from clock ticks and,
 # where the clock is disciplined, from a boot time that moves by a fraction of a second.
 _SAME_START_S = 1.0
 _STALE_S = 60.0  # a file that was being written for so long has lost its writer
@@ -119,7 +119,7 @@ def read() -> State:
     links: dict[str, Link] = {}
     elsewhere: list[dict[str, Any]] = []
     histories: dict[str, str] = {}
-    folders, left_alone = statefile.existing_directories(os.environ.get("KSSH_STATE_DIR", ""))
+    folders, left_alone = state.existing_directories(os.environ.get("KSSH_STATE_DIR", ""))
     for folder in folders:
         names = _list(folder)
         for name in names:
@@ -148,14 +148,14 @@ def _list(folder: str) -> list[str]:
 
 def _histories(folder: str, names: list[str]) -> Iterator[tuple[str, str]]:
     for name in names:
-        for start in (f"{statefile.machine()}.", f"{statefile.machine_key()}."):  # of an older kssh, and now
+        for start in (f"{state.machine()}.", f"{state.machine_key()}."):  # of an older kssh, and now
             if name.startswith(start) and name.endswith(_HISTORY):
                 yield name[len(start) : -len(_HISTORY)], os.path.join(folder, name)
 
 
 def read_history(path: str) -> list[history.Entry]:
     """Return the events of a history that this version can read, the oldest first."""
-    data = files.read(path, 2 * statefile.HISTORY_BYTES) or b""
+    data = files.read(path, 2 * state.HISTORY_BYTES) or b""
     return [entry for entry in map(history.unpack, data.splitlines()) if entry is not None]
 
 
@@ -168,9 +168,9 @@ def is_here(found: dict[str, Any]) -> bool:
     Older records tell only the host name, which others may have.
     """
     key = found["machine_key"]
-    if key == statefile.machine_key() or (not key and found["machine"] == statefile.machine()):
+    if key == state.machine_key() or (not key and found["machine"] == state.machine()):
         return True
-    boot = statefile.process_mark(os.getpid()).partition(_MARK_OF_BOOT)[0]
+    boot = state.process_mark(os.getpid()).partition(_MARK_OF_BOOT)[0]
     return bool(boot) and found["pid_mark"].partition(_MARK_OF_BOOT)[0] == boot
 
 
@@ -181,7 +181,7 @@ def is_alive(found: dict[str, Any]) -> bool:
         process = psutil.Process(pid)
         if process.status() == psutil.STATUS_ZOMBIE or process.uids().real != os.getuid():
             return False
-        mark = statefile.process_mark(pid)
+        mark = state.process_mark(pid)
         if mark and found["pid_mark"]:
             return bool(mark == found["pid_mark"])
         return bool(abs(process.create_time() - found["pid_started"]) <= _SAME_START_S)
@@ -240,7 +240,7 @@ def _clean(path: str, data: bytes | None) -> bool:
         if files.read(path, record.MOST_BYTES) == data:
             files.remove(path)
         return True
-    lock = statefile.Lock(lock_path)
+    lock = state.Lock(lock_path)
     try:
         if lock.acquire(0) is not None:
             return False  # in a container of this machine, say, whose pids are not ours
@@ -256,10 +256,10 @@ def _clean_leftovers(folder: str, names: list[str]) -> None:
     """Remove locks that nobody holds and files that were never finished."""
     for name in names:
         path = os.path.join(folder, name)
-        if not statefile.is_ours(name):
+        if not state.is_ours(name):
             continue
         if name.endswith(".lock") and name.removesuffix(".lock") + ".json" not in names:
-            lock = statefile.Lock(path)
+            lock = state.Lock(path)
             with contextlib.suppress(OSError):
                 if lock.acquire(0) is None:
                     lock.release()
