@@ -94,11 +94,17 @@ def alive(pid: int) -> bool:
 def marked(mark: str) -> list[psutil.Process]:
     """Return the processes other than this one that were started with a mark in their environment."""
     found = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
-            if process.pid != os.getpid() and process.environ().get(MARK) == mark and alive(process.pid):
-                found.append(process)
+    for pid in psutil.pids():
+        with contextlib.suppress(psutil.Error, OSError):
+            if pid != os.getpid() and _carries(pid, mark) and alive(pid):
+                found.append(psutil.Process(pid))
     return found
+
+
+def _carries(pid: int, mark: str) -> bool:
+    if sys.platform == "linux":  # a quarter of the time, and each test looks more than once
+        return f"{MARK}={mark}\0".encode() in Path(f"/proc/{pid}/environ").read_bytes()
+    return bool(psutil.Process(pid).environ().get(MARK) == mark)
 
 
 def end(processes: Sequence[psutil.Process]) -> None:
