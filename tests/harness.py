@@ -765,7 +765,8 @@ PROMPT = b"local$ "
 
 def shell(name: str = "bash", **terminal: Any) -> Terminal:
     """Return a Terminal with an interactive shell at its prompt, PROMPT; type commands with send()."""
-    words = {"bash": ["--norc", "--noprofile", "--noediting"]}.get(name, [])
+    # An ordinary user's zsh without start-up files would ask which ones are wanted.
+    words = {"bash": ["--norc", "--noprofile", "--noediting"], "zsh": ["-f"]}.get(name, [])
     env = {**terminal.pop("env", {}), "PS1": PROMPT.decode(), "ENV": "", "HISTFILE": ""}
     opened = Terminal([need(name), *words, "-i"], env=env, **terminal)
     opened.expect(PROMPT)

@@ -138,7 +138,7 @@ def test_status_tells_what_is_up_and_what_waits(tmp_path: Path) -> None:
         title, alice, bob = shown.stdout.splitlines()
         assert title.split() == ["LINK", "STATE", "FOR", "RESTARTS", "LAST", "REASON", "NEXT", "RETRY"]
         assert re.fullmatch(r"alice  up       [\d.]+ s +0 +- +-", alice)
-        assert re.fullmatch(r"bob    waiting  [\d.]+ s +\d+ +Connection refused  in [\d.]+ s", bob)
+        assert re.fullmatch(r"bob    waiting  [\d.]+ s +\d+ +Connection refused  (in [\d.]+ s|now)", bob)
 
 
 def test_the_exit_status_of_status_serves_health_checks(tmp_path: Path) -> None:
@@ -586,8 +586,10 @@ def test_the_log_reads_as_kssh_s_own(tmp_path: Path) -> None:
         shown = ctl("log", "bob").stdout.splitlines()
         begin = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4} kssh\[" + str(kssh.pid) + r"\]: bob: ")
         assert all(begin.match(line) for line in shown)
-        assert [begin.sub("", line) for line in shown] == ["started", *said]
-        assert ctl("log", "-n", "1", "bob").stdout.splitlines() == shown[-1:]
+        # On a busy machine the wait may be over meanwhile: then there is more.
+        assert [begin.sub("", line) for line in shown][: len(said) + 1] == ["started", *said]
+        (last,) = ctl("log", "-n", "1", "bob").stdout.splitlines()
+        assert last in ctl("log", "bob").stdout.splitlines()[len(shown) - 1 :]
 
 
 def test_the_log_of_a_link_with_a_logfile_is_that_file(tmp_path: Path) -> None:
