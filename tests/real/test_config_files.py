@@ -226,7 +226,7 @@ def test_what_is_taken_for_unimportant_changes_nothing_for_the_real_ssh(
 # -- how often ssh is run ------------------------------------------------------------------------------
 
 # A Match whose command notes the words of the ssh that runs it; nothing listens at the port.
-COUNTS = 'Match exec "ps -o args= -p $PPID >>{folder}/note"\nHost h\nHostName 127.0.0.1\nPort 1\n'
+COUNTS = 'Match exec "ps -ww -o args= -p $PPID >>{folder}/note"\nHost h\nHostName 127.0.0.1\nPort 1\n'
 ADDED = "-o ServerAliveInterval=15 -o ServerAliveCountMax=3"
 usual = pytest.mark.skipif(not is_usual(need("ssh")), reason="another ssh is always asked")
 
