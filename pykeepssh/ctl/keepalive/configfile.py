@@ -316,11 +316,20 @@ def _content(fd: int) -> bytes:
 
 
 def write_new(
-    path: str, data: bytes, like: int | None = None, mode: int = 0o600, dir_fd: int | None = None
+    path: str,
+    data: bytes,
+    like: int | None = None,
+    mode: int = 0o600,
+    dir_fd: int | None = None,
+    lasting: bool = True,
 ) -> None:
-    """Write a file that does not exist yet, on disk when this returns.
+    """Write a file that does not exist yet.
 
-    It takes mode, owner and attributes of an open file, or only a mode.  Raises OSError.
+    like     an open file whose mode, owner and attributes it takes
+    mode     what it takes otherwise
+    lasting  it is on disk when this returns: fsync(2) may take seconds on a busy disk
+
+    Raises OSError.
     """
     fd = os.open(path, _MAKE, 0o600, dir_fd=dir_fd)
     try:
@@ -335,7 +344,8 @@ def write_new(
             _copy_attributes(like, fd)
         else:
             os.fchmod(fd, mode)
-        os.fsync(fd)
+        if lasting:
+            os.fsync(fd)
     except BaseException:
         try:
             os.unlink(path, dir_fd=dir_fd)

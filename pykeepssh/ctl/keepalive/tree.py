@@ -158,7 +158,7 @@ class _Copies:
         if len(made) == 1:
             return made[0]
         first = self._path("first")
-        write_new(first, b"".join(b"Include %s\n" % _quoted(copy) for copy in made))
+        write_new(first, b"".join(b"Include %s\n" % _quoted(copy) for copy in made), lasting=False)
         return first
 
     def named(self, said: str) -> str:
@@ -182,7 +182,8 @@ class _Copies:
         if real not in self._names:
             copy = self._path(str(len(self._names)))
             self._names[real] = path, copy  # before what it includes, which may be the file itself
-            write_new(copy, b"".join(self._line(line, root) for line in grammar.parse(data)))
+            lines = [self._line(line, root) for line in grammar.parse(data)]
+            write_new(copy, b"".join(lines), lasting=False)
         return self._names[real][1]
 
     def _line(self, line: grammar.Line, root: Root) -> bytes:
