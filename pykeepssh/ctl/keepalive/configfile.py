@@ -105,7 +105,7 @@ class ConfigFile:
         if self._made_directory:
             os.fchmod(self._folder_fd, 0o700)  # whatever the umask is
         self._check_owner(self._folder_fd, self._folder)
-        self._lock()
+        self._lock_fd = _locked(self._folder_fd, self._hidden("lock"), self.real)
         for purpose in ("new", "old"):  # of one that was killed; we hold the lock
             self._remove(self._hidden(purpose))
         if self._like is not None:
@@ -124,45 +124,6 @@ class ConfigFile:
         found = os.fstat(fd)
         if os.geteuid() == 0 and not files.is_ours(found):
             raise Refused(f"{printable(path)} belongs to user {found.st_uid}; nothing was written")
-
-    def _lock(self) -> None:
-        """Lock a file beside it, which is gone afterwards.
-
-        Not the directory itself: whoever may read that could hold its lock for ever (flock(2)), and NFS
-        locks only what is open for writing.
-        """
-        deadline = time.monotonic() + LOCK_WAIT_S
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-        while True:
-            try:
-                fd = os.open(self._hidden("lock"), flags, 0o600, dir_fd=self._folder_fd)
-            except OSError as error:
-                if error.errno in (errno.EROFS, errno.EACCES):
-                    return  # nothing can be written, and there may be nothing to write
-                raise
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                os.close(fd)
-            except BaseException:
-                os.close(fd)
-                raise
-            else:
-                if self._is_here(fd, self._hidden("lock")):
-                    self._lock_fd = fd
-                    return
-                os.close(fd)  # its holder removed it between our open and our lock
-                continue
-            if time.monotonic() > deadline:
-                raise Refused(f"{printable(self.real)} is locked by another ksshctl")
-            time.sleep(_LOCK_STEP_S)
-
-    def _is_here(self, fd: int, name: str) -> bool:
-        try:
-            there = os.stat(name, dir_fd=self._folder_fd, follow_symlinks=False)
-        except FileNotFoundError:
-            return False
-        return os.path.samestat(os.fstat(fd), there)
 
     def _close(self) -> None:
         if self._lock_fd >= 0:
@@ -259,7 +220,7 @@ class ConfigFile:
         """Tell whether the file is the one that was locked, and holds the same."""
         if self.before is None:
             return not self._exists()
-        return self._is_here(self._old_fd, self._name) and _content(self._old_fd) == self.before
+        return _is_here(self._old_fd, self._name, self._folder_fd) and _content(self._old_fd) == self.before
 
     def _write(self, name: str, data: bytes) -> None:
         """Write data to a new file with the mode and owner of the present one."""
@@ -302,6 +263,47 @@ class ConfigFile:
         except OSError as error:
             if error.errno != errno.EINVAL:  # a file system that cannot do it for directories
                 raise
+
+
+def _locked(folder_fd: int, name: str, path: str) -> int:
+    """Lock a file beside another one, which is gone afterwards; return its descriptor, -1 if that cannot be.
+
+    Not the directory itself: whoever may read that could hold its lock for ever (flock(2)), and NFS
+    locks only what is open for writing.  Raises Refused for path, or OSError.
+    """
+    deadline = time.monotonic() + LOCK_WAIT_S
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    while True:
+        try:
+            fd = os.open(name, flags, 0o600, dir_fd=folder_fd)
+        except OSError as error:
+            if error.errno in (errno.EROFS, errno.EACCES):
+                return -1  # nothing can be written, and there may be nothing to write
+            raise
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+        except BaseException:
+            os.close(fd)
+            raise
+        else:
+            if _is_here(fd, name, folder_fd):
+                return fd
+            os.close(fd)  # its holder removed it between our open and our lock
+            continue
+        if time.monotonic() > deadline:
+            raise Refused(f"{printable(path)} is locked by another ksshctl")
+        time.sleep(_LOCK_STEP_S)
+
+
+def _is_here(fd: int, name: str, folder_fd: int) -> bool:
+    """Tell whether an open file is the one that has a name in a directory."""
+    try:
+        there = os.stat(name, dir_fd=folder_fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return os.path.samestat(os.fstat(fd), there)
 
 
 def _content(fd: int) -> bytes:
