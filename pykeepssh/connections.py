@@ -12,13 +12,14 @@ from .link.request import Request
 from .network import connection, mastersocket
 from .network.lookout import Lookout
 from .ssh.evidence import Evidence
-from .system import ancestry, notify
+from .system import ancestry
+from .system.log import INFO, Log
 
 
 class Connections:
     """The connections of a link's runs, one after the other."""
 
-    def __init__(self, request: Request, lookout: Lookout, log: notify.Log) -> None:
+    def __init__(self, request: Request, lookout: Lookout, log: Log) -> None:
         self._request = request
         self._lookout = lookout
         self._log = log
@@ -72,7 +73,7 @@ class Connections:
             return why
         self._dead_master = self._master
         shared = f"the shared connection {printable(self._path)} is dead"
-        self._log.write(notify.INFO, f"{self._request.host}: {shared} ({why}); connecting without it")
+        self._log.write(INFO, f"{self._request.host}: {shared} ({why}); connecting without it")
         return "the shared connection is dead"
 
     # -- ssh's own ---------------------------------------------------------------------------------

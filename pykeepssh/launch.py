@@ -15,9 +15,10 @@ from .link.kinds import STREAM, TUNNEL
 from .link.plan import Plan
 from .link.request import Request
 from .ssh.escapes import Escapes
-from .system import ancestry, effective, files, log_channel, notify, program, state
+from .system import ancestry, effective, files, log_channel, program, state
 from .system.child import PlainChild, PtyChild, gave_up_output
 from .system.descriptors import is_terminal, to_nowhere
+from .system.log import Log
 from .terminal.relay import Run
 from .terminal.screen import IUTF8, Screen
 
@@ -37,7 +38,7 @@ class Launcher:
     resumed    the multiplexer's session that a shell comes back to, or None
     """
 
-    def __init__(self, request: Request, log: notify.Log) -> None:
+    def __init__(self, request: Request, log: Log) -> None:
         self._request = request
         self._log = log
         self._tags = self._ask_tags()

@@ -13,7 +13,9 @@ from .link import history, machine, record, wording
 from .link.kinds import STREAM, TUNNEL
 from .link.outcomes import DOWN, GAVE_UP, RETRY, UP, Report
 from .link.request import Request
-from .system import checks, files, notify, state
+from .system import checks, files, state
+from .system.hook import PATIENCE_S, Hook
+from .system.log import DEBUG, INFO, LEVELS, Log, SshLines
 from .system.loop import WRITE, Loop
 
 TYPE_CHECKING = False
@@ -36,10 +38,10 @@ class Reporter:
         """Open the log, and look at the hook.  Raises BadValue."""
         self._request = request
         self._loop = loop
-        self._hook = notify.Hook(request.settings.hook)
+        self._hook = Hook(request.settings.hook)
         show = self._show if request.caller.attended else None
-        self.log = notify.Log(request.log_level, request.settings.logfile, show)
-        self.ssh_lines: notify.SshLines | None = None
+        self.log = Log(request.log_level, request.settings.logfile, show)
+        self.ssh_lines: SshLines | None = None
         self.relay: Relay | None = None
         self.files = state.LinkFiles()
         self._name = request.name(files.working_directory())
@@ -72,7 +74,7 @@ class Reporter:
             self.log.write_error(f"{request.host}: {why}")
         if holder is not None:
             told = f"{request.host}: {self._name} is already running ({printable(holder)})"
-            self.log.write(notify.INFO, told)
+            self.log.write(INFO, told)
         elif pidfile:
             self.files.write_pidfile(pidfile)
         return holder
@@ -81,10 +83,10 @@ class Reporter:
         """Open what the user's -E or -y names.  Raises KsshError."""
         paths = self._request.line.values("E")
         if not paths:
-            self.ssh_lines = notify.SshLines(None) if self._request.line.count("y") else None
+            self.ssh_lines = SshLines(None) if self._request.line.count("y") else None
             return
         try:
-            self.ssh_lines = notify.SshLines(paths[-1])
+            self.ssh_lines = SshLines(paths[-1])
         except OSError as error:
             why = f"expected a file to append to ({error.strerror})"
             raise KsshError(f"-E {printable(paths[-1])}: {why}") from error
@@ -123,7 +125,7 @@ class Reporter:
             self._down_since = None
         failed = self.files.append_history(history.pack(time.time(), os.getpid(), report))
         if failed:  # no failure may end the link
-            self.log.write(notify.DEBUG, f"{self._request.host}: cannot write the history: {failed}")
+            self.log.write(DEBUG, f"{self._request.host}: cannot write the history: {failed}")
         self._reason = report.reason or self._reason
         self._allocated = report.allocated
         return report
@@ -135,7 +137,7 @@ class Reporter:
         as_ssh = self._request.caller.attended or kind == STREAM
         if console is not None and console.covered:
             as_ssh = False  # nobody can read what ssh has said
-        level = notify.LEVELS[wording.level(report, as_ssh)]
+        level = LEVELS[wording.level(report, as_ssh)]
         self.log.write(level, f"{self._request.host}: {wording.line(report, kind)}", shown)
         if report.event in (UP, DOWN, RETRY, GAVE_UP):
             self._run_hook(report, kind)
@@ -163,7 +165,7 @@ class Reporter:
         """Start the hook that waits behind one that hangs, even if nothing else happens."""
         self._hook.reap()
         if self._hook.is_waiting:
-            self._loop.arm(_HOOK, notify.HOOK_PATIENCE_S + 0.1, self._follow_hook)
+            self._loop.arm(_HOOK, PATIENCE_S + 0.1, self._follow_hook)
 
     def reap_hooks(self) -> None:
         """Collect hooks that have ended; the next may begin."""
@@ -187,7 +189,7 @@ class Reporter:
         failed = self.files.write_record(record.pack(self._record(link, ssh_pid)))
         if failed:
             # A full disk must not end the link; the record is only for those who look.
-            self.log.write(notify.DEBUG, f"{self._request.host}: cannot write the state record: {failed}")
+            self.log.write(DEBUG, f"{self._request.host}: cannot write the state record: {failed}")
 
     def _record(self, link: machine.Link, ssh_pid: int | None) -> dict[str, object]:
         """Return the fields of the record (record.FIELDS)."""

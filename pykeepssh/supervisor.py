@@ -15,8 +15,8 @@ from .link.outcomes import Exit, Report
 from .link.request import Request
 from .reporter import Reporter
 from .ssh import escapes
-from .system import notify
 from .system.child import reap_others
+from .system.log import VERBOSE, complain
 from .system.loop import Loop
 from .terminal.relay import DESERTED, HUNG_UP
 
@@ -44,15 +44,15 @@ def keep(request: Request, back: Back | None) -> Exit:
     except KsshError as error:
         if supervisor is not None:
             supervisor.close()  # first: it gives the terminal back
-        notify.complain(str(error))
+        complain(str(error))
     except Exception as error:  # noqa: BLE001 - the terminal is given back whatever happened
         if supervisor is not None:
             supervisor.close()
-        notify.complain(f"internal error: {type(error).__name__}: {printable(str(error))}")
+        complain(f"internal error: {type(error).__name__}: {printable(str(error))}")
         if request.settings.loglevel == "DEBUG":
             import traceback  # 5 ms and 1 MB, only for a fault of ours
 
-            notify.complain(traceback.format_exc())
+            complain(traceback.format_exc())
     finally:
         if supervisor is not None:
             supervisor.close()
@@ -84,7 +84,7 @@ class Supervisor:
         self._foreground.take_signals(self._stop_asked, self._retry_asked, self._child_changed)
         if not self._driver.launcher.has_pty:
             how = "no pseudo-terminal available; ssh runs without one"
-            self._reporter.log.write(notify.VERBOSE, f"{self._request.host}: {how}")
+            self._reporter.log.write(VERBOSE, f"{self._request.host}: {how}")
         elif self._request.uses_terminal:
             self._foreground.take_terminal()
         self._foreground.watch_front(self._caller_gone)

@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from ..link.multiplexer import Greeting
     from ..link.outcomes import Exit
     from ..system.child import PlainChild, PtyChild
+    from ..system.log import Log, SshLines
     from ..system.log_channel import LogChannel
     from ..system.loop import Loop
-    from ..system.notify import Log, SshLines
     from .console import Console
     from .screen import Screen
 

@@ -22,8 +22,9 @@ import pytest
 from harness import POLL_S, TIMEOUT_S, Terminal, alive, fake_ssh, need, need_root, program, wait_for
 from links import LOSE, REFUSE, SESSION, STAY, Kssh, lines_of, records, with_fake
 from pykeepssh.ctl.main import VERBS
-from pykeepssh.system import notify, state as statefile
+from pykeepssh.system import state as statefile
 from pykeepssh.system.files import write_by_rename
+from pykeepssh.system.log import INFO, Log
 
 UP = SESSION + STAY
 DIES = f"[ $start = 1 ] && {{ {SESSION}{LOSE} }}\n"
@@ -617,9 +618,9 @@ def test_a_logfile_that_was_rotated_is_opened_anew(tmp_path: Path) -> None:
 def test_a_log_goes_on_where_its_file_cannot_be_opened_anew(tmp_path: Path) -> None:
     folder = tmp_path / "logs"
     folder.mkdir()
-    log = notify.Log("INFO", str(folder / "log"), None)
+    log = Log("INFO", str(folder / "log"), None)
     folder.rename(tmp_path / "moved")
-    log.write(notify.INFO, "still here")
+    log.write(INFO, "still here")
     log.close()
     assert lines_of(tmp_path / "moved" / "log")[-1].endswith("still here")
 
