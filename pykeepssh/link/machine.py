@@ -14,9 +14,12 @@ from typing import NamedTuple, Union, get_args
 from ..ssh.evidence import SESSION, Evidence
 from . import outcomes, policy, wording
 from .kinds import COMMAND, TUNNEL
-from .multiplexer import Without
 from .outcomes import Exit, Report
 from .policy import Counts, Rules
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .multiplexer import Without
 
 # States.
 IDLE = "IDLE"  # nothing was started yet
