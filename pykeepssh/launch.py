@@ -15,7 +15,7 @@ from .link.kinds import STREAM, TUNNEL
 from .link.plan import Plan
 from .link.request import Request
 from .ssh.escapes import Escapes
-from .system import ancestry, effective, files, log_channel, program, state
+from .system import ancestry, effective, files, log_channel, program, state, this_host
 from .system.child import PlainChild, PtyChild, gave_up_output
 from .system.descriptors import is_terminal, to_nowhere
 from .system.log import Log
@@ -88,8 +88,8 @@ class Launcher:
         account = identity.account(request.line, files.working_directory())
         # Two at once share no session, and the next one finds what a dead one left.
         slot = 0 if named else link_files.number(record.link_name("resume", [], account))
-        us = [state.machine_id(), state.machine(), str(os.getuid()), *account]
-        name = multiplexer.session_name(named, state.machine(), us, slot or os.urandom(4).hex())
+        us = [this_host.identity(), this_host.name(), str(os.getuid()), *account]
+        name = multiplexer.session_name(named, this_host.name(), us, slot or os.urandom(4).hex())
         self.resumed = multiplexer.Resumed(request.multiplexer, name)
 
     # -- one start ---------------------------------------------------------------------------------

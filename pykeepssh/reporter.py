@@ -13,7 +13,7 @@ from .link import history, machine, record, wording
 from .link.kinds import STREAM, TUNNEL
 from .link.outcomes import DOWN, GAVE_UP, RETRY, UP, Report
 from .link.request import Request
-from .system import checks, files, state
+from .system import checks, files, state, this_host
 from .system.hook import PATIENCE_S, Hook
 from .system.log import DEBUG, INFO, LEVELS, Log, SshLines
 from .system.loop import WRITE, Loop
@@ -45,8 +45,8 @@ class Reporter:
         self.relay: Relay | None = None
         self.files = state.LinkFiles()
         self._name = request.name(files.working_directory())
-        self._pid_started = state.process_started()
-        self._pid_mark = state.process_mark(os.getpid())
+        self._pid_started = this_host.process_started()
+        self._pid_mark = this_host.process_mark(os.getpid())
         self._recorded = ("", 0)  # state and start that the record tells
         self._since = time.time()  # when that state began
         self._down_since: float | None = None  # monotonic
@@ -199,8 +199,8 @@ class Reporter:
             "name": self._name,
             "kind": link.rules.kind,
             "destination": self._request.host,
-            "machine": state.machine(),
-            "machine_key": state.machine_key(),
+            "machine": this_host.name(),
+            "machine_key": this_host.key(),
             "pid": os.getpid(),
             "pid_started": self._pid_started,
             "pid_mark": self._pid_mark,

@@ -18,7 +18,7 @@ from ..errors import KsshError, printable
 from ..link import record
 from ..link.kinds import COMMAND, STREAM
 from ..link.wording import duration
-from ..system import files, state
+from ..system import files, this_host
 from . import overview, records
 from .arguments import a_time
 from .main import complain, say
@@ -139,7 +139,7 @@ class View:
         """Return what "--json" shows."""
         return {
             "version": JSON_VERSION,
-            "machine": state.machine(),
+            "machine": this_host.name(),
             "links": [overview.exported(link.record) for link in self.links],
             "resting": self.resting,
             "elsewhere": [overview.exported(other) for other in self.elsewhere],

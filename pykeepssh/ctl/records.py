@@ -19,10 +19,10 @@ import psutil
 
 from ..errors import KsshError, Unusable, printable
 from ..link import history, record
-from ..system import files, state
+from ..system import files, state, this_host
 from . import overview
 
-# For systems without a mark (state.process_mark): psutil computes start times from clock ticks and,
+# For systems without a mark (this_host.process_mark): psutil computes start times from clock ticks and,
 # where the clock is disciplined, from a boot time that moves by a fraction of a second.
 _SAME_START_S = 1.0
 _STALE_S = 60.0  # a file that was being written for so long has lost its writer
@@ -148,7 +148,7 @@ def _list(folder: str) -> list[str]:
 
 def _histories(folder: str, names: list[str]) -> Iterator[tuple[str, str]]:
     for name in names:
-        for start in (f"{state.machine()}.", f"{state.machine_key()}."):  # of an older kssh, and now
+        for start in (f"{this_host.name()}.", f"{this_host.key()}."):  # of an older kssh, and now
             if name.startswith(start) and name.endswith(_HISTORY):
                 yield name[len(start) : -len(_HISTORY)], os.path.join(folder, name)
 
@@ -168,9 +168,9 @@ def is_here(found: dict[str, Any]) -> bool:
     Older records tell only the host name, which others may have.
     """
     key = found["machine_key"]
-    if key == state.machine_key() or (not key and found["machine"] == state.machine()):
+    if key == this_host.key() or (not key and found["machine"] == this_host.name()):
         return True
-    boot = state.process_mark(os.getpid()).partition(_MARK_OF_BOOT)[0]
+    boot = this_host.process_mark(os.getpid()).partition(_MARK_OF_BOOT)[0]
     return bool(boot) and found["pid_mark"].partition(_MARK_OF_BOOT)[0] == boot
 
 
@@ -181,7 +181,7 @@ def is_alive(found: dict[str, Any]) -> bool:
         process = psutil.Process(pid)
         if process.status() == psutil.STATUS_ZOMBIE or process.uids().real != os.getuid():
             return False
-        mark = state.process_mark(pid)
+        mark = this_host.process_mark(pid)
         if mark and found["pid_mark"]:
             return bool(mark == found["pid_mark"])
         return bool(abs(process.create_time() - found["pid_started"]) <= _SAME_START_S)

@@ -27,7 +27,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..errors import KsshError, printable
-from . import files, state as statefile
+from . import files, state, this_host
 
 VERSION = 1
 _FOLDER = "probes"
@@ -118,7 +118,7 @@ def _is_set(value: str) -> bool:
 def _name(where: str, which: str) -> str:
     key = zlib.crc32(f"{where}\0{which}".encode("utf-8", "surrogateescape"))
     readable = "".join(c if c.isalnum() or c in "-." else "_" for c in which)[:80].lstrip(".")
-    return f"{statefile.machine_key()}.{readable}-{key:08x}.json"
+    return f"{this_host.key()}.{readable}-{key:08x}.json"
 
 
 def remember(state_dir: str, where: str, which: str, found: Mapping[str, Any]) -> str:
@@ -126,7 +126,7 @@ def remember(state_dir: str, where: str, which: str, found: Mapping[str, Any]) -
 
     state_dir is KSSH_STATE_DIR or "".  Raises KsshError.
     """
-    folder, why = statefile.state_directory(state_dir)
+    folder, why = state.state_directory(state_dir)
     if folder is None:
         raise KsshError(f"cannot remember the result: {why}")
     path = os.path.join(folder, _FOLDER, _name(where, which))
@@ -141,7 +141,7 @@ def remember(state_dir: str, where: str, which: str, found: Mapping[str, Any]) -
 
 def recall(state_dir: str, where: str, which: str) -> dict[str, Any] | None:
     """Return the result for a network and a host, or None.  Raises BadValue for KSSH_STATE_DIR."""
-    for folder in statefile.existing_directories(state_dir)[0]:
+    for folder in state.existing_directories(state_dir)[0]:
         try:
             probes = files.existing_own_directory(os.path.join(folder, _FOLDER))
             found = json.loads(files.read(os.path.join(probes, _name(where, which)), 65536) or b"null")

@@ -9,17 +9,12 @@ import errno
 import fcntl
 import glob
 import os
-import pwd
-import socket
 import stat
-import string
-import sys
 import time
-import zlib
 
 from ..errors import printable
 from ..link import history, record
-from . import checks, files
+from . import checks, files, this_host
 
 # A lock that was released a moment ago, by a link that is just ending, is worth this wait.
 LOCK_WAIT_S = 0.5
@@ -29,54 +24,9 @@ _NOT_OURS = (errno.EACCES, errno.EPERM, errno.ELOOP, errno.EINVAL, errno.ENXIO)
 HISTORY_BYTES = 256 * 1024  # some 2000 events
 
 
-def home() -> str:
-    """Return the home directory: HOME, or the password database's, as at boot there is no HOME."""
-    path = os.environ.get("HOME", "")
-    if path.startswith("/"):
-        return path
-    try:
-        return pwd.getpwuid(os.getuid()).pw_dir
-    except KeyError:
-        return "/"
-
-
-def machine() -> str:
-    """Return this machine's host name, fit for a file name: homes are shared between machines."""
-    return "".join(c if c.isalnum() or c in "-_." else "_" for c in socket.gethostname()) or "localhost"
-
-
-def machine_id() -> str:
-    """Return what tells this machine from all others for good, or "" where nothing does; machine-id(5)."""
-    for path in ("/etc/machine-id", "/var/lib/dbus/machine-id"):
-        try:
-            with open(path, encoding="ascii") as file:
-                found = file.read(64).strip()
-        except (OSError, ValueError):
-            continue
-        if len(found) == 32 and all(c in string.hexdigits for c in found):  # not "uninitialized"
-            return found
-    if sys.platform == "darwin":
-        import ctypes  # 2 ms, only there
-
-        identifier = ctypes.create_string_buffer(16)
-        if ctypes.CDLL(None).gethostuuid(identifier, (ctypes.c_long * 2)(1, 0)) == 0:
-            return identifier.raw.hex()
-    return ""
-
-
-def machine_key() -> str:
-    """Return what stands for this machine in the names of files: homes are shared between machines.
-
-    Not its host name where that can be helped, which changes: after boot, and with the network on some
-    systems.  The id itself is not for others to see.
-    """
-    found = machine_id()
-    return f"{zlib.crc32(found.encode()):08x}" if found else machine()
-
-
 def is_ours(name: str) -> bool:
     """Tell whether a file in a state directory is of this machine; older ones begin with its host name."""
-    return name.startswith((f"{machine_key()}.", f"{machine()}."))
+    return name.startswith((f"{this_host.key()}.", f"{this_host.name()}."))
 
 
 def state_directory(wanted: str) -> tuple[str | None, str | None]:
@@ -129,44 +79,8 @@ def existing_directories(wanted: str) -> tuple[list[str], str | None]:
 def _usual_directories() -> list[str]:
     """Return the directory for records and locks, and those that serve where it cannot be used."""
     mine = f"kssh-{os.getuid()}"
-    usual = os.path.join(home(), ".local", "state", "kssh")
+    usual = os.path.join(this_host.home(), ".local", "state", "kssh")
     return [usual, *(os.path.join(folder, mine) for folder in files.temporary_folders(os.environ))]
-
-
-def process_started() -> float:
-    """Return when this process started, in epoch seconds, as psutil's create_time() tells it to others.
-
-    psutil itself would stay in the memory of every link with 4 MB; on Linux it computes the same
-    from two lines of proc(5).
-    """
-    try:
-        with open("/proc/self/stat", "rb") as file:
-            ticks = int(file.read().rpartition(b")")[2].split()[19])  # starttime
-        with open("/proc/stat", "rb") as file:
-            booted = next(int(line.split()[1]) for line in file if line.startswith(b"btime "))
-    except (OSError, StopIteration):
-        import psutil
-
-        try:
-            return psutil.Process().create_time()
-        except psutil.Error:
-            return time.time()  # a chroot without /proc
-    return ticks / os.sysconf("SC_CLK_TCK") + booted
-
-
-def process_mark(pid: int) -> str:
-    """Return what no other process has that ever had this pid, or "" if there is no such thing.
-
-    That is the id of this boot and the clock ticks from there to the start of the process: unlike
-    a time of day it stays the same when the clock is set.  Only Linux has it; proc(5).
-    """
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            ticks = file.read().rpartition(b")")[2].split()[19]
-        with open("/proc/sys/kernel/random/boot_id", "rb") as file:
-            return (file.read().strip() + b":" + ticks).decode()
-    except (OSError, IndexError):
-        return ""
 
 
 def append_line(path: str, line: bytes) -> None:
@@ -271,7 +185,7 @@ class LinkFiles:
         if folder is not None:
             _tidy(folder)
             self._folder = folder
-            self._base = os.path.join(folder, f"{machine_key()}.{name}")
+            self._base = os.path.join(folder, f"{this_host.key()}.{name}")
         return odd
 
     def lock(self) -> str | None:
@@ -292,7 +206,7 @@ class LinkFiles:
         number = 0
         while self._folder is not None:
             number += 1
-            lock = Lock(os.path.join(self._folder, f"{machine_key()}.{name}.{number}.lock"))
+            lock = Lock(os.path.join(self._folder, f"{this_host.key()}.{name}.{number}.lock"))
             try:
                 holder = lock.acquire(0.0)
             except OSError:

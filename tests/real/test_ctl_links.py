@@ -22,7 +22,7 @@ import pytest
 from harness import POLL_S, TIMEOUT_S, Terminal, alive, fake_ssh, need, need_root, program, wait_for
 from links import LOSE, REFUSE, SESSION, STAY, Kssh, lines_of, records, with_fake
 from pykeepssh.ctl.main import VERBS
-from pykeepssh.system import state as statefile
+from pykeepssh.system import state as statefile, this_host
 from pykeepssh.system.files import write_by_rename
 from pykeepssh.system.log import INFO, Log
 
@@ -85,7 +85,7 @@ def folder() -> Path:
 
 
 def files() -> list[str]:
-    return sorted(path.name.removeprefix(f"{statefile.machine_key()}.") for path in folder().iterdir())
+    return sorted(path.name.removeprefix(f"{this_host.key()}.") for path in folder().iterdir())
 
 
 def forge(name: str, **changes: Any) -> Path:
@@ -95,7 +95,7 @@ def forge(name: str, **changes: Any) -> Path:
         "name": name,
         "kind": "tunnel",
         "destination": f"{name}.example",
-        "machine": statefile.machine(),
+        "machine": this_host.name(),
         "pid": 2**22 + 1,  # above the kernel's limit: nobody has it
         "pid_started": 1.0,
         "pid_mark": "",
@@ -179,7 +179,7 @@ def test_status_as_json(tmp_path: Path) -> None:
         assert before - 1 < shown["links"][0].pop("since") < time.time() + 1
         assert shown == {
             "version": 1,
-            "machine": statefile.machine(),
+            "machine": this_host.name(),
             "links": [
                 {
                     "link": "alice",
@@ -195,7 +195,7 @@ def test_status_as_json(tmp_path: Path) -> None:
                     "allocated": [],
                     "pid": kssh.pid,
                     "logfile": "",
-                    "machine": statefile.machine(),
+                    "machine": this_host.name(),
                 }
             ],
             "resting": [],
@@ -300,7 +300,7 @@ def test_a_pid_that_is_another_process_now_is_neither_believed_nor_signalled(
     started_at = bystander.create_time()
     forge("old", pid=other, pid_started=started_at - 100)
     # The same second, but not the same process: only the mark knows.
-    forge("near", pid=other, pid_started=started_at, pid_mark=f"{statefile.process_mark(other)}0")
+    forge("near", pid=other, pid_started=started_at, pid_mark=f"{this_host.process_mark(other)}0")
     assert ctl("stop", "old", "near").returncode == 4
     assert ctl("restart", "old").returncode == 4
     assert alive(other)
@@ -313,7 +313,7 @@ def test_without_a_mark_the_start_time_counts(bystander: psutil.Process) -> None
 
 
 def test_a_clock_that_was_set_since_costs_no_record(bystander: psutil.Process) -> None:
-    mark = statefile.process_mark(bystander.pid)
+    mark = this_host.process_mark(bystander.pid)
     if not mark:
         pytest.skip("only Linux has it")
     forge("bob", pid=bystander.pid, pid_started=1.0, pid_mark=mark)
@@ -321,7 +321,7 @@ def test_a_clock_that_was_set_since_costs_no_record(bystander: psutil.Process) -
 
 
 def test_this_machine_is_known_under_another_name_too(tmp_path: Path, bystander: psutil.Process) -> None:
-    mark = statefile.process_mark(bystander.pid)
+    mark = this_host.process_mark(bystander.pid)
     if not mark:
         pytest.skip("only Linux has it")
     forge("bob", machine="before-dhcp", pid=bystander.pid, pid_mark=mark)
@@ -363,7 +363,7 @@ def test_what_another_machine_wrote_is_told_but_not_touched() -> None:
 
 def test_locks_without_a_record_and_files_half_written_are_cleaned() -> None:
     folder().mkdir()
-    here = statefile.machine_key()
+    here = this_host.key()
     for name in ("bob.lock", "bob.json.17.new", "fresh.json.18.new"):
         (folder() / f"{here}.{name}").touch()
     os.utime(folder() / f"{here}.bob.json.17.new", (1, 1))
@@ -554,7 +554,7 @@ def test_a_history_is_private_and_bounded(tmp_path: Path) -> None:
 @pytest.mark.parametrize("what", ["a directory", "a fifo", "a symbolic link"])
 def test_a_history_that_cannot_be_written_ends_no_link(tmp_path: Path, what: str) -> None:
     folder().mkdir()
-    path = folder() / f"{statefile.machine_key()}.bob.history"
+    path = folder() / f"{this_host.key()}.bob.history"
     if what == "a directory":
         path.mkdir()
     elif what == "a fifo":

@@ -19,7 +19,7 @@ import pytest
 
 from harness import TIMEOUT_S, absent, alive, fake_ssh, need, need_root, program, run_kssh, wait_for
 from links import SESSION, STAY, Kssh, lines_of, sealed, started, with_fake
-from pykeepssh.system import files, state as statefile
+from pykeepssh.system import files, state as statefile, this_host
 
 UP = SESSION + STAY
 STRANGER = 54321  # a user who is not us
@@ -58,10 +58,10 @@ def record(name: str, pid: int, **changes: object) -> dict[str, object]:
         "name": name,
         "kind": "tunnel",
         "destination": name,
-        "machine": statefile.machine(),
+        "machine": this_host.name(),
         "pid": pid,
         "pid_started": psutil.Process(pid).create_time(),
-        "pid_mark": statefile.process_mark(pid),
+        "pid_mark": this_host.process_mark(pid),
         "ssh_pid": None,
         "state": "UP",
         "since": time.time(),
@@ -226,7 +226,7 @@ def test_nothing_in_the_way_of_a_state_file_holds_a_tunnel_up(tmp_path: Path, ca
     fake = fake_ssh(tmp_path, UP)
     state = Path(os.environ["KSSH_STATE_DIR"])
     state.mkdir(mode=0o700)
-    ODD[case](state / f"{statefile.machine_key()}.link.{ending}")
+    ODD[case](state / f"{this_host.key()}.link.{ending}")
     with Kssh(["-N", "host"], with_fake(fake, NAME="link")) as kssh:
         kssh.says("tunnel is up")
         assert ctl("status").returncode == 0
@@ -240,7 +240,7 @@ def test_another_user_s_lock_does_not_say_that_a_tunnel_runs(tmp_path: Path) -> 
     fake = fake_ssh(tmp_path, UP)
     state = Path(os.environ["KSSH_STATE_DIR"])
     state.mkdir(mode=0o700)
-    lock = state / f"{statefile.machine_key()}.link.lock"
+    lock = state / f"{this_host.key()}.link.lock"
     lock.touch()
     lock.chmod(0o644)
     hold = (
@@ -311,7 +311,7 @@ def test_a_tunnel_is_known_whether_ssh_tells_its_configuration_in_time_or_not(tm
 
 def test_a_tunnel_is_known_by_another_name_of_this_machine_too(tmp_path: Path) -> None:
     """At boot a machine may be called localhost, and with each network something else."""
-    if not statefile.machine_id():
+    if not this_host.identity():
         absent("machine-id(5)")
     fake = fake_ssh(tmp_path, UP)
     words = ["-N", "-L", "1:h:2", "host"]
@@ -330,7 +330,7 @@ def test_records_and_histories_of_an_older_kssh_are_read(bystander: psutil.Proce
     """Their files begin with the host name."""
     state = Path(os.environ["KSSH_STATE_DIR"])
     state.mkdir(mode=0o700)
-    here = statefile.machine()
+    here = this_host.name()
     (state / f"{here}.old.json").write_text(json.dumps(record("old", bystander.pid)))
     (state / f"{here}.old.history").write_text('{"at":1,"event":"up","pid":1,"start":1}\n')
     assert ctl("status", "old").returncode == 0
@@ -358,7 +358,7 @@ def test_ksshctl_believes_no_record_of_another_user(tmp_path: Path, bystander: p
     home = tmp_path / "alice"
     state = home / ".local/state/kssh"
     state.mkdir(parents=True)
-    forged = state / f"{statefile.machine_key()}.trap.json"
+    forged = state / f"{this_host.key()}.trap.json"
     forged.write_text(json.dumps(record("trap", bystander.pid, logfile=str(secret))))
     for path in (home, home / ".local", home / ".local/state", state, forged):
         os.chown(path, STRANGER, STRANGER)
@@ -386,7 +386,7 @@ def test_a_record_that_names_another_user_s_process_names_none(tmp_path: Path) -
     with subprocess.Popen(words, stdout=subprocess.PIPE) as stranger:
         assert stranger.stdout is not None
         stranger.stdout.readline()
-        (state / f"{statefile.machine_key()}.trap.json").write_text(json.dumps(record("trap", stranger.pid)))
+        (state / f"{this_host.key()}.trap.json").write_text(json.dumps(record("trap", stranger.pid)))
         assert ctl("stop", "trap").returncode != 0
         assert alive(stranger.pid)
         stranger.kill()

@@ -474,7 +474,7 @@ def test_nothing_is_left_after_a_clean_end(tmp_path: Path, way: str) -> None:
 @pytest.mark.parametrize("home", [None, "", "relative"])
 def test_without_home_the_password_database_says_where_it_is(home: str | None) -> None:
     """At boot cron sets none.  Asked, not run: the state would be written to the real home."""
-    ask = "from pykeepssh.system import state; print(state.home())"
+    ask = "from pykeepssh.system import this_host; print(this_host.home())"
     env = {name: value for name, value in os.environ.items() if name != "HOME"}
     env |= {} if home is None else {"HOME": home}
     said = subprocess.run([sys.executable, "-c", ask], env=env, stdout=subprocess.PIPE, check=True).stdout

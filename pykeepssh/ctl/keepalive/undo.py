@@ -24,7 +24,8 @@ import psutil
 from ...errors import KsshError, printable
 from ...system import files
 from ...system.sink import Syslog
-from ...system.state import process_mark, state_directory
+from ...system.state import state_directory
+from ...system.this_host import process_mark
 from .. import records
 
 _RECORD = "keepalive-unconfirmed.json"
