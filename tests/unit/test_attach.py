@@ -439,6 +439,44 @@ OTHERS = [
 ]
 
 
+# Each letter, name and beginning of a name that the tables know, where the rows above have none.
+FIND_AGAIN += [
+    *(
+        f"tmux {words} attach"
+        for words in ("-l", "-N", "-v", "-C", "-T 256", "-f x.conf", "-fx.conf", "-S /s")
+    ),
+    *(f"tmux attach {words}" for words in ("-E", "-r", "-x", "-c /tmp", "-f read-only")),
+    *(
+        f"tmux new {words} -A -s x"
+        for words in ("-E", "-P", "-X", "-D", "-e A=1", "-f x", "-F x", "-x 80 -y 24")
+    ),
+    *(f"tmux {verb} -A -s x" for verb in ("new", "new-s", "new-sess", "new-session")),
+    *(f"tmux {verb} -t x && tmux a -t x || tmux new -s x" for verb in ("has", "has-", "has-session")),
+    *(f"tmux {verb}; tmux a" for verb in ("ls", "list-s", "list-sessions", "start", "start-server")),
+    *(f"screen {flags} -R" for flags in ("-r", "-x", "-d", "-D", "-U", "-a", "-A", "-O", "-q")),
+    *(f"dtach -A /s {flag} bash" for flag in ("-E", "-z", "-e x", "-r winch", "-R clear")),
+    *(f"abduco {flags} -a x" for flags in ("-f", "-r", "-q", "-l", "-e q")),
+    *(f"atch {flags} x" for flags in ("-q", "-E", "-z", "-t", "-e x", "-r x", "-R x", "-C 9")),
+    *(f"dtach -A /s {shell}" for shell in ("sh", "bash", "dash", "zsh", "ksh", "mksh", "fish", "/bin/sh")),
+    *(f"dtach -A /s bash {flag}" for flag in ("-l", "-i", "-il", "-li", "--login", "--norc", "--noprofile")),
+    *(f"dtach -A /s {editor} x" for editor in ("vi", "vim", "nvim", "nano", "emacs", "micro", "hx")),
+    *(f"dtach -A /s {name}" for name in ("irssi", "weechat", "mutt", "neomutt", "htop", "top", "mc", "dvtm")),
+    *(f"tmux new -A -s ${name}" for name in ("LOGNAME", "HOST", "HOSTNAME", "UID", "EUID")),
+    *(f"{name}=x tmux a || tmux new" for name in ("TERM", "COLORTERM", "LANG", "LANGUAGE", "LC_ALL")),
+]
+OTHERS += [
+    *(f"tmux {verb} -A -s x" for verb in ("ne", "new-", "new-sessions")),
+    *(f"tmux {verb} -t x && tmux a -t x || tmux new -s x" for verb in ("h", "ha")),
+    *(f"tmux {verb}; tmux a" for verb in ("l", "list-", "s", "star")),
+    "tmux -S /a attach || tmux -S /b new",
+    *(f"{name}=x tmux new -A -s x" for name in ("ENV", "BASH_ENV", "SCREENRC", "ABDUCO_CMD", "BYOBU_X")),
+    *(f"{name}=x tmux new -A -s x" for name in ("DYLD_X", "PATH", "HOME", "ZDOTDIR")),
+    *(f"atch {verb}" for verb in ("n", "start", "s", "push", "p", "k", "clear", "tail", "list", "l", "ls")),
+    *(f"atch {verb}" for verb in ("current", "help", "version", "stop", "detach")),
+    "sh -c true >/dev/null; tmux a",
+]
+
+
 @pytest.mark.parametrize("command", FIND_AGAIN)
 def test_finds_the_same_session_again(command: str) -> None:
     assert attaches(command)
