@@ -522,7 +522,7 @@ def test_a_tunnel_s_outages_are_remembered(tmp_path: Path) -> None:
         assert shown.returncode == 0
         lines = shown.stdout.splitlines()
         assert re.match(r"bob: up for ", lines[0])
-        assert lines[2].split() == ["DOWN", "SINCE", "FOR", "STARTS", "CAUSE"]
+        assert lines[2].split() == ["DOWN", "SINCE", "FOR", "STARTS", "REASON"]
         assert re.fullmatch(r"[\d-]{10} [\d:]{8}  [\d.]+ s +2 +the connection was closed", lines[3])
         assert [line.split()[0] for line in lines if re.match(r"(day|week|month) +[\d.]+ %", line)] == [
             "day", "week", "month",
