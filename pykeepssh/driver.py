@@ -23,9 +23,11 @@ from .link.policy import HEALTHY_S
 from .link.request import Request
 from .network.lookout import Lookout
 from .reporter import Reporter
-from .ssh.evidence import CONNECTING, Evidence
+from .ssh.evidence import CONNECTED, CONNECTING, Evidence
 from .system.descriptors import is_terminal, to_nowhere
 from .system.loop import Loop
+from .terminal import job
+from .terminal.person import Unattended
 from .terminal.relay import Relay, Run
 
 # Timers beside the machine's.
@@ -41,7 +43,8 @@ class Driver:
 
     link      what the machine remembers of it
     finish    how kssh is to end, once the link has ended
-    relay     the terminal, and the ssh that runs
+    run       the ssh that runs, or None
+    relay     stands between the person and ssh
     lookout   looks for a way back, or for trouble
     launcher  starts ssh
     """
@@ -51,27 +54,28 @@ class Driver:
         request: Request,
         loop: Loop,
         reporter: Reporter,
-        asked: Callable[[str], None],
+        told: Callable[[list[str]], None],
         went_up: Callable[[], None],
     ) -> None:
         """Drive a link that has not begun.
 
-        asked    is called with what a key asks for, or what becomes of the terminal, as the relay does
+        told     is called with what has happened between the person and ssh, as the relay does
         went_up  is called before UP is told
         """
         self._request = request
         self._loop = loop
         self._reporter = reporter
+        self._told = told
         self._went_up = went_up
         self.link = machine.Link(request.rules)
         self.finish: Exit | None = None
-        told = self._path_opened, self._network_changed, self.found_dead
-        self.lookout = Lookout(loop, request.name_and_family, *told, random.random)
+        news = self._path_opened, self._network_changed, self.found_dead
+        self.lookout = Lookout(loop, request.name_and_family, *news, random.random)
         self.launcher = Launcher(request, reporter.log)
         self._waits_for_device = self.launcher.waits_for_device()
-        self.relay = Relay(loop, request.host, reporter.log, request.ssh_level, self._follow, asked)
-        self.relay.stderr_fd = self.launcher.stderr_fd
+        self.relay = Relay(loop, Unattended(reporter.words), told)
         self._connections = Connections(request, self.lookout, reporter.log)
+        self.run: Run | None = None
         self._progress = progress.Progress(0, device=False)  # of the run
         self._seen: Evidence | None = None  # of the run before
         self._held: machine.Exited | None = None  # not told to the machine yet
@@ -82,7 +86,7 @@ class Driver:
 
     def close(self) -> None:
         """Leave no ssh behind; may be called twice."""
-        run, self.relay.run = self.relay.run, None
+        run, self.run = self.run, None
         if run is not None:
             with contextlib.suppress(pexpect.ExceptionPexpect, OSError):
                 run.close()  # an ssh that would not go yet has lost its pty
@@ -95,8 +99,7 @@ class Driver:
         self.link, actions = machine.step(self.link, event)
         for action in actions:
             self._perform(action)
-        run = self.relay.run
-        self._reporter.write_record(self.link, None if run is None else run.child.pid)
+        self._reporter.write_record(self.link, None if self.run is None else self.run.child.pid)
         if self.link.state in (machine.STOPPING, machine.RESTARTING):
             self._tell_held()
 
@@ -115,17 +118,22 @@ class Driver:
         elif isinstance(action, machine.Tell):
             self._tell(action.report)
         elif isinstance(action, machine.Finish):
-            self.end(action.ended)
+            self._end(action.ended)
 
-    def end(self, ended: Exit) -> None:
-        """Have kssh end."""
+    def _end(self, ended: Exit) -> None:
         self.finish = ended
-        self.relay.ended = True
+        self.relay.end()
+
+    def leave_ssh(self) -> None:
+        """Leave ssh in the background, and have kssh end."""
+        self.relay.leave_in_background()
+        self.run = None
+        self._end(Exit(0))
 
     def _signal(self, *numbers: int) -> None:
-        if self.relay.run is not None:
+        if self.run is not None:
             for number in numbers:
-                self.relay.run.child.send_signal(number)
+                self.run.child.send_signal(number)
 
     def _tell(self, report: Report) -> None:
         report = self._reporter.note(report)
@@ -143,7 +151,7 @@ class Driver:
         alone = self._connections.leave_master()
         self._progress = progress.Progress(self._request.remote_forwards, self._waits_for_device)
         try:
-            run = self.launcher.start(self.relay.screen, self.link.counts.sessions > 0, alone)
+            self.run = run = self.launcher.start(self.relay.person, self.link.counts.sessions > 0, alone)
         except KsshError as error:
             if start == 1:
                 raise
@@ -160,19 +168,19 @@ class Driver:
 
     def _assume_up(self) -> None:
         """Without a log channel, a run that lasted this long counts as a session from its start."""
-        if self.relay.run is not None:
+        if self.run is not None:
             _give_up_output(self._is_tunnel)
-            self.dispatch(machine.SessionReached(self.relay.run.started))
+            self.dispatch(machine.SessionReached(self.run.started))
             self.dispatch(machine.WentUp())
 
-    def _follow(self, run: Run) -> None:
+    def follow(self) -> None:
         """Do what follows from how far ssh has come."""
+        if self.run is None:
+            return
         if self._progress.is_up and self._is_tunnel:
             self.lookout.hint()  # ssh does something: somebody uses a forward
-        for step in self._progress.news(run.evidence, self.link.rules):
-            if self.relay.run is not run:
-                return  # "~&" was typed ahead of its session
-            self._step(step, run)
+        for step in self._progress.news(self.run.evidence, self.link.rules):
+            self._step(step, self.run)
 
     def _step(self, step: str, run: Run) -> None:
         if step == progress.FORGED:
@@ -186,9 +194,11 @@ class Driver:
         elif step == progress.HAS_READ:
             to_nowhere(0, 1)  # this ssh is not started again: it alone says when input and output end
         elif step == progress.IS_AUTHENTICATED and self._is_tunnel:
-            self.relay.give_back()  # no prompt follows: Ctrl-C and Ctrl-Z are for kssh again
+            self.relay.person.give_back()  # no prompt follows: Ctrl-C and Ctrl-Z are for kssh again
         elif step == progress.HAS_SESSION:
-            self._begin_session(run)
+            _give_up_output(self._is_tunnel)
+            self._connections.guard(run.child.pid, run.evidence, self.link.rules)
+            self.dispatch(machine.SessionReached(time.monotonic()))
         elif step == progress.HAS_COMMAND:
             self.dispatch(machine.CommandSent())
         elif step == progress.IS_UP:
@@ -196,40 +206,33 @@ class Driver:
             allocated = self.launcher.ports.learn(run.evidence.allocated)
             self.dispatch(machine.WentUp(missing, tuple(allocated)))
 
-    def _begin_session(self, run: Run) -> None:
-        self.relay.begin_session(run)
-        if self.relay.run is run:
-            _give_up_output(self._is_tunnel)
-            self._connections.guard(run.child.pid, run.evidence, self.link.rules)
-            self.dispatch(machine.SessionReached(time.monotonic()))
-
     def child_changed(self) -> None:
         """See whether ssh has ended."""
-        run = self.relay.run
-        ended = None if run is None else run.child.reap()
-        if run is not None and ended is not None:
+        run = self.run
+        if run is not None and (ended := run.child.reap()) is not None:
             self._reaped(run, ended)
 
     @property
     def pids(self) -> set[int]:
         """The processes that run for the link, and that it reaps."""
-        run = self.relay.run
-        return {*self.lookout.pids, *([] if run is None else [run.child.pid])}
+        return {*self.lookout.pids, *([] if self.run is None else [self.run.child.pid])}
 
     def _reaped(self, run: Run, ended: Exit) -> None:
         """ssh has ended: take its last words, then tell the machine."""
         for timer in (_ASSUMED, _MASTER, _OPENED):
             self._loop.disarm(timer)
-        self.relay.take_last_words(run)
+        for happened in self.relay.last_words():
+            self._told(happened)
+        self.run = None
         seen = run.evidence if run.channel is not None else None
         run.close()
         self.lookout.leave()
         if self._is_tunnel:
-            self.relay.give_back()
-        interrupt = run.interrupted_by(ended)
-        if interrupt is not None:
-            self.relay.interrupt_job(interrupt)
-        event = self._event_of(run, ended, seen, left=run.left or interrupt is not None)
+            self.relay.person.give_back()
+        interrupt = run.conversation.interrupted_by(ended.signal)
+        if interrupt is not None and self.relay.person.signals_us():
+            job.interrupt(interrupt)
+        event = self._event_of(run, ended, seen, left=run.conversation.left or interrupt is not None)
         asked = not event.left and policy.asked_to_end(ended, seen, self.link.rules.kind)
         if asked and self.link.state in (machine.STARTING, machine.UP):
             # Whoever stops all of a service asks kssh as well, this moment, before it or after it.
@@ -240,11 +243,11 @@ class Driver:
 
     def _event_of(self, run: Run, ended: Exit, seen: Evidence | None, left: bool) -> machine.Exited:
         # A tunnel gives the terminal back in between: no key can ask for a retry.
-        unanswered = run.unanswered(ended) and self.relay.console is not None
+        unanswered = run.conversation.ended_unanswered(ended.signal) and self.relay.person.has_session
         our_port = self.launcher.ports.refused(seen)
         without, resumed = None, self.launcher.resumed
         if resumed is not None and run.greeting is not None and not left:
-            without = resumed.ended(run.greeting, ended, seen, run.typed)
+            without = resumed.ended(run.greeting, ended, seen, run.conversation.used)
         now, jitter = time.monotonic(), random.random()
         return machine.Exited(now, ended, seen, left, jitter, unanswered, our_port, without)
 
@@ -263,24 +266,23 @@ class Driver:
     # -- the network -----------------------------------------------------------------------------
 
     def _not_connected_in_time(self) -> None:
-        run = self.relay.run
+        run = self.run
         if run is not None and run.evidence.phase < CONNECTING and self._connections.master_is_silent():
             self.found_dead("no answer")
 
     def _path_opened(self) -> None:
-        run = self.relay.run
-        if run is None:
+        if self.run is None:
             self.dispatch(machine.PathOpened())
-        elif not run.connected:
+        elif self.run.evidence.phase < CONNECTED:
             self._loop.arm(_OPENED, way_back.NEWS_REACHES_SSH_S, self._still_not_connected)
 
     def _still_not_connected(self) -> None:
-        run = self.relay.run
-        if run is not None and not run.connected and self.lookout.overtaken(run.evidence):
+        seen = self.run.evidence if self.run is not None else None
+        if seen is not None and seen.phase < CONNECTED and self.lookout.overtaken(seen):
             self.dispatch(machine.PathOpened())
 
     def _network_changed(self) -> None:
-        if self.relay.run is None:
+        if self.run is None:
             self.dispatch(machine.RetryRequested())
 
     def found_dead(self, why: str) -> None:

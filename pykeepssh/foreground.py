@@ -16,13 +16,14 @@ from .link.kinds import STREAM
 from .link.request import ON_TERMINAL, Request
 from .system.loop import READ, Loop
 from .terminal.console import Console
-from .terminal.relay import Relay
+from .terminal.person import Attended
 from .terminal.screen import Screen, Terminal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .daemon import Back
     from .network.lookout import Lookout
+    from .terminal.relay import Relay
 
 # What would end kssh without its tidying up; each ends the link in order, then kssh by the same signal.
 _STOPPING = (
@@ -58,12 +59,17 @@ class Foreground:
     # -- signals -----------------------------------------------------------------------------------
 
     def take_signals(
-        self, stop: Callable[[int], None], retry: Callable[[], None], child_changed: Callable[[], None]
+        self,
+        stop: Callable[[int], None],
+        retry: Callable[[], None],
+        suspend: Callable[[], None],
+        child_changed: Callable[[], None],
     ) -> None:
         """Take the signals.
 
         stop           is called with a signal that would end kssh
         retry          is called for SIGUSR1
+        suspend        is called for SIGTSTP
         child_changed  is called for SIGCHLD
         """
         for name in _STOPPING:
@@ -78,19 +84,19 @@ class Foreground:
             self._loop.on_signal(signal.SIGWINCH, self._relay.resized)
             self._loop.on_signal(signal.SIGCONT, self._relay.continued)
             if signal.getsignal(signal.SIGTSTP) != signal.SIG_IGN:
-                self._loop.on_signal(signal.SIGTSTP, self.suspend)
+                self._loop.on_signal(signal.SIGTSTP, suspend)
         for signum in (signal.SIGCHLD, signal.SIGCONT, signal.SIGWINCH):
             # tcsetattr(3) that a background process is stopped in must go on after "fg".
             signal.siginterrupt(signum, False)
 
-    def suspend(self, by_key: bool = False) -> None:
-        """Stop as a job of the shell; go on when continued.
+    def suspend(self, by_key: bool = False) -> list[str]:
+        """Stop as a job of the shell; go on when continued.  Returns what happened (relay).
 
         by_key  the person typed what stops all of a job, such as the script that started kssh
         """
         self._lookout.look_away()
-        by_key = by_key and self._relay.signals_us()
-        self._relay.suspend(whole_job=by_key or self._back is not None)  # the front of -f is of it
+        by_key = by_key and self._relay.person.signals_us()
+        return self._relay.suspend(whole_job=by_key or self._back is not None)  # the front of -f is of it
 
     # -- the terminal ------------------------------------------------------------------------------
 
@@ -101,22 +107,18 @@ class Foreground:
         try:
             stdin = 0 if on_terminal or not caller.session else None
             taken = Terminal(stdin, 1 if on_terminal else None)
-            no_colour = bool(os.environ.get("NO_COLOR"))
-            self._relay.screen = Screen(taken, os.environ.get("TERM", ""), no_colour)
             if on_terminal:
-                self._take_for_session(taken, self._relay.screen)
+                taken.make_raw()
         except (OSError, termios.error) as error:
             if not caller.attended:
                 return  # it goes away; nobody has typed anything that could be lost
             raise KsshError(f"cannot use the terminal: {printable(str(error))}") from error
-
-    def _take_for_session(self, taken: Terminal, screen: Screen) -> None:
-        """Prepare the terminal for a session, and its person's status line."""
-        taken.make_raw()
-        self._relay.typed_ahead = taken.waiting_bytes()
         settings = self._request.settings
-        wishes = settings.bell, settings.stall_notice
-        self._relay.console = Console(screen, self._loop, self._request.host, *wishes, self._lookout.hint)
+        screen = Screen(taken, os.environ.get("TERM", ""), bool(os.environ.get("NO_COLOR")))
+        wishes = on_terminal, settings.bell, settings.stall_notice
+        console = Console(screen, self._loop, self._request.host, *wishes, self._lookout.hint)
+        stderr_fd = 2 if self._request.separates_stderr else None
+        self._relay.attend(Attended(self._relay.person.words, screen, console, stderr_fd))
 
     def leave_terminal(self) -> None:
         """From now on nobody is there to answer a prompt."""

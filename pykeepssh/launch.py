@@ -14,17 +14,18 @@ from .link import identity, plan as planning, record
 from .link.kinds import STREAM, TUNNEL
 from .link.plan import Plan
 from .link.request import Request
+from .ssh.conversation import Conversation
 from .ssh.escapes import Escapes
 from .system import ancestry, effective, files, log_channel, program, state, this_host
 from .system.child import PlainChild, PtyChild, gave_up_output
 from .system.descriptors import is_terminal, to_nowhere
 from .system.log import Log
 from .terminal.relay import Run
-from .terminal.screen import IUTF8, Screen
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .link.multiplexer import Resumed
+    from .terminal.person import Unattended
 
 _TELLS_DEVICE = (8, 3)  # OpenSSH that logs what the server says to "-w"
 
@@ -32,10 +33,9 @@ _TELLS_DEVICE = (8, 3)  # OpenSSH that logs what the server says to "-w"
 class Launcher:
     """Starts the runs of one link.
 
-    has_pty    there is a pseudo-terminal for a run that needs one
-    stderr_fd  descriptor for ssh's standard error where that is not the terminal, or None
-    ports      the ports that the server chose: the next ssh asks for them again
-    resumed    the multiplexer's session that a shell comes back to, or None
+    has_pty  there is a pseudo-terminal for a run that needs one
+    ports    the ports that the server chose: the next ssh asks for them again
+    resumed  the multiplexer's session that a shell comes back to, or None
     """
 
     def __init__(self, request: Request, log: Log) -> None:
@@ -44,7 +44,6 @@ class Launcher:
         self._tags = self._ask_tags()
         self._told_channel = False
         self.has_pty = request.plan.kind == STREAM or program.can_have_pty()
-        self.stderr_fd = 2 if request.separates_stderr else None
         self.ports = identity.Chosen(request.line)
         self.resumed: Resumed | None = None
 
@@ -94,24 +93,23 @@ class Launcher:
 
     # -- one start ---------------------------------------------------------------------------------
 
-    def start(self, screen: Screen | None, stood: bool, alone: bool) -> Run:
+    def start(self, person: Unattended, stood: bool, alone: bool) -> Run:
         """Start ssh; return its run.
 
-        screen  the person's, or None
+        person  who sits at the terminal
         stood   the link had a session before
         alone   the shared master is known to be dead: ssh is to have a connection of its own
 
         Raises KsshError if ssh cannot be run.
         """
         request = self._request
-        self._look_whether_to_ask(screen)
+        self._look_whether_to_ask(person)
         plan = request.make_plan()
         if request.plan.kind == TUNNEL and stood:
             planning.add_for_restart(plan, request.settings)
         resumed = self.resumed if self.resumed is not None and self.resumed.tool else None
         if resumed is not None:
-            iutf8 = screen is not None and bool(screen.terminal.modes[0] & IUTF8)
-            planning.add_resume(plan, resumed.command(self._environment(), iutf8))
+            planning.add_resume(plan, resumed.command(self._environment(), person.takes_utf8()))
         instead = planning.leave_master(plan, request.line) if alone else {}
         shared = planning.shares_connection(plan, request.line, request.configuration)
         forks_away = planning.forks_away(plan, request.configuration, shared)
@@ -119,7 +117,7 @@ class Launcher:
         instead.update(self._ports_again(plan))
         words = request.line.with_options(plan.first, plan.last, plan.without, instead)
         try:
-            child = self._start_child(words, screen)
+            child = self._start_child(words, person)
         except KsshError:
             if channel is not None:
                 channel.close()
@@ -128,14 +126,20 @@ class Launcher:
         def proof() -> bool:
             return forks_away or any(map(gave_up_output, self._pids_of(child)))
 
-        run = Run(child, channel, Escapes(request.escape, self.ask_version), plan.tagged, proof)
-        run.greeting = resumed.greeting() if resumed is not None else None
-        return run
+        conversation = Conversation(
+            Escapes(request.escape, self.ask_version),
+            plan.tagged,
+            proof,
+            request.ssh_level,
+            channel is not None,
+            person.signal_characters(),
+        )
+        return Run(child, channel, conversation, resumed.greeting() if resumed is not None else None)
 
-    def _look_whether_to_ask(self, screen: Screen | None) -> None:
+    def _look_whether_to_ask(self, person: Unattended) -> None:
         """See whether ssh may ask: a job in the background is stopped for it; unwatched, for good."""
-        if screen is not None and not self._request.caller.attended:
-            self._request.caller.asks = screen.terminal.signals_us()
+        if person.answers and not self._request.caller.attended:
+            self._request.caller.asks = person.signals_us()
 
     def _open_channel(self, plan: Plan, shared: bool, forks_away: bool) -> log_channel.LogChannel | None:
         """Open a log channel and add to a plan what makes ssh write to it; None if there is none."""
@@ -167,7 +171,7 @@ class Launcher:
         below = ancestry.descendants(child.pid) if program.is_script(self._request.path) else []
         return [child.pid, *below]
 
-    def _start_child(self, words: Sequence[str], screen: Screen | None) -> PtyChild | PlainChild:
+    def _start_child(self, words: Sequence[str], person: Unattended) -> PtyChild | PlainChild:
         path, plan, caller = self._request.path, self._request.plan, self._request.caller
         environment = self._environment()
         if plan.kind == STREAM:
@@ -180,7 +184,4 @@ class Launcher:
             # Without kssh ssh would have no terminal to ask on.  This one is a pty of ours.
             environment.setdefault(b"SSH_ASKPASS_REQUIRE", b"force")
         stdout_fd = 1 if plan.kind == TUNNEL and not is_terminal(1) else None  # for a LocalCommand
-        if screen is None:
-            return PtyChild(path, words, environment, None, None, None, stdout_fd)
-        user = screen.terminal
-        return PtyChild(path, words, environment, user.modes, user.size(), self.stderr_fd, stdout_fd)
+        return PtyChild(path, words, environment, *person.for_pty(), stdout_fd)

@@ -17,6 +17,8 @@ from .system import checks, files, state, this_host
 from .system.hook import PATIENCE_S, Hook
 from .system.log import DEBUG, INFO, LEVELS, Log, SshLines
 from .system.loop import WRITE, Loop
+from .terminal.person import Unattended
+from .terminal.words import Words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,7 +31,7 @@ class Reporter:
     """Tells what happens to one link.
 
     log        kssh's own lines
-    ssh_lines  where the user wanted ssh's own log (-E, -y), or None
+    words      ssh's words, where they go that no terminal shows
     files      lock, record, history and pidfile
     relay      shows lines on the person's terminal; set once it exists
     """
@@ -41,7 +43,7 @@ class Reporter:
         self._hook = Hook(request.settings.hook)
         show = self._show if request.caller.attended else None
         self.log = Log(request.log_level, request.settings.logfile, show)
-        self.ssh_lines: SshLines | None = None
+        self.words = Words(request.host, self.log, request.ssh_level)
         self.relay: Relay | None = None
         self.files = state.LinkFiles()
         self._name = request.name(files.working_directory())
@@ -83,17 +85,17 @@ class Reporter:
         """Open what the user's -E or -y names.  Raises KsshError."""
         paths = self._request.line.values("E")
         if not paths:
-            self.ssh_lines = SshLines(None) if self._request.line.count("y") else None
+            self.words.user_lines = SshLines(None) if self._request.line.count("y") else None
             return
         try:
-            self.ssh_lines = SshLines(paths[-1])
+            self.words.user_lines = SshLines(paths[-1])
         except OSError as error:
             why = f"expected a file to append to ({error.strerror})"
             raise KsshError(f"-E {printable(paths[-1])}: {why}") from error
 
     def watch(self) -> None:
         """Write what nobody has read in time as soon as there is room."""
-        lines = self.ssh_lines
+        lines = self.words.user_lines
         for sink in [*self.log.sinks(), *([lines.sink] if lines is not None and lines.sink else [])]:
             self._loop.watch(sink.fd, WRITE if sink.is_waiting else 0, sink.drain)
 
@@ -108,8 +110,8 @@ class Reporter:
         self.files.leave()
         self._hook.disown()
         self.log.close()
-        if self.ssh_lines is not None:
-            self.ssh_lines.close()
+        if self.words.user_lines is not None:
+            self.words.user_lines.close()
 
     # -- what happens ------------------------------------------------------------------------------
 
@@ -132,10 +134,10 @@ class Reporter:
 
     def tell(self, report: Report, kind: str) -> None:
         """Tell a report to the person, the log and the hook; kind is the link's kind of session now."""
-        console = self.relay.console if self.relay is not None else None
-        shown = console is not None and console.tell(report)
+        person = self._person
+        shown = person.tell(report)
         as_ssh = self._request.caller.attended or kind == STREAM
-        if console is not None and console.covered:
+        if person.covered:
             as_ssh = False  # nobody can read what ssh has said
         level = LEVELS[wording.level(report, as_ssh)]
         self.log.write(level, f"{self._request.host}: {wording.line(report, kind)}", shown)
@@ -144,13 +146,11 @@ class Reporter:
 
     def _show(self, text: str) -> None:
         """Show one line of kssh's own to the person at the terminal."""
-        relay = self.relay
-        screen = relay.screen if relay is not None else None
-        prompts_only = relay is not None and relay.console is None and relay.stderr_fd is not None
-        if screen is not None and screen.terminal.raw and not prompts_only:
-            screen.line(f"kssh: {text}")
-        else:
-            self.log.complain(text)
+        self._person.line(text)
+
+    @property
+    def _person(self) -> Unattended:
+        return Unattended(self.words) if self.relay is None else self.relay.person
 
     # -- the hook ----------------------------------------------------------------------------------
 

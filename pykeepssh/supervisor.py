@@ -18,7 +18,7 @@ from .ssh import escapes
 from .system.child import reap_others
 from .system.log import VERBOSE, complain
 from .system.loop import Loop
-from .terminal.relay import DESERTED, HUNG_UP
+from .terminal.relay import DESERTED, HEARD, HUNG_UP
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class Supervisor:
         self._request = request
         self._loop = Loop()
         self._reporter = Reporter(request, self._loop)
-        self._driver = Driver(request, self._loop, self._reporter, self._asked, self._went_up)
+        self._driver = Driver(request, self._loop, self._reporter, self._told, self._went_up)
         self._relay = self._reporter.relay = self._driver.relay
         self._foreground = Foreground(request, self._loop, self._relay, self._driver.lookout, back)
         self._abandoned = False  # a second signal: what the terminal did not take is given up
@@ -80,8 +80,7 @@ class Supervisor:
             return Exit(0)
         self._driver.launcher.choose_session(self._reporter.files)
         self._reporter.open_ssh_lines()
-        self._relay.ssh_lines = self._reporter.ssh_lines
-        self._foreground.take_signals(self._stop_asked, self._retry_asked, self._child_changed)
+        self._foreground.take_signals(self._stop_asked, self._retry_asked, self._suspend, self._child_changed)
         if not self._driver.launcher.has_pty:
             how = "no pseudo-terminal available; ssh runs without one"
             self._reporter.log.write(VERBOSE, f"{self._request.host}: {how}")
@@ -98,10 +97,11 @@ class Supervisor:
 
     def _lingers(self) -> bool:
         """Tell whether the terminal cannot be given back yet: it has not shown all, or keys are under way."""
-        rest_s = self._relay.rest_s()
+        person = self._relay.person
+        rest_s = person.rest_s()
         if rest_s:
             self._loop.arm(_REST, rest_s, lambda: None)
-        return not self._abandoned and (rest_s > 0 or self._relay.has_output)
+        return not self._abandoned and (rest_s > 0 or person.has_output)
 
     def close(self) -> None:
         """Leave nothing behind; may be called twice."""
@@ -134,17 +134,24 @@ class Supervisor:
         """The command that the caller waits for was killed, or the terminal's window closed."""
         self._driver.dispatch(machine.StopRequested(signal.SIGHUP))
 
+    def _told(self, happened: list[str]) -> None:
+        """Do what follows from what has happened in one turn between the person and ssh."""
+        for what in happened:
+            if what == HEARD:
+                self._driver.follow()
+            else:
+                self._asked(what)
+
     def _asked(self, what: str) -> None:
         """Do what a key asks for, or what has become of the terminal."""
         if what == escapes.QUIT:
             self._driver.dispatch(machine.StopRequested(signal.SIGINT, STATUS))
-        elif what == escapes.RETRY_NOW and self._relay.run is None:
+        elif what == escapes.RETRY_NOW and self._driver.run is None:
             self._retry_asked()
         elif what in (escapes.SUSPEND, escapes.SUSPEND_JOB):
-            self._foreground.suspend(by_key=what == escapes.SUSPEND_JOB)
+            self._suspend(by_key=what == escapes.SUSPEND_JOB)
         elif what == escapes.BACKGROUND:
-            self._relay.leave_in_background()
-            self._driver.end(Exit(0))
+            self._driver.leave_ssh()
         elif what == HUNG_UP:
             self._caller_gone()
         elif what == DESERTED:
@@ -152,6 +159,9 @@ class Supervisor:
             self._driver.dispatch(machine.Deserted())
             # It would wait for ever.
             self._driver.found_dead("ssh asks, but nobody is at the terminal")
+
+    def _suspend(self, by_key: bool = False) -> None:
+        self._told(self._foreground.suspend(by_key))
 
     def _child_changed(self) -> None:
         self._reporter.reap_hooks()
@@ -163,7 +173,7 @@ class Supervisor:
     def _went_up(self) -> None:
         """Go to the background if that was asked for, before UP is told: cron would mail it."""
         if self._foreground.is_waited_for:
-            self._relay.give_back()
+            self._relay.person.give_back()
             self._reporter.detach()
             self._driver.dispatch(machine.Deserted())  # the record is there when the caller goes on
             self._foreground.leave()

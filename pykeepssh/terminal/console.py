@@ -34,10 +34,11 @@ _STALL = "stall"
 
 
 class Console:
-    """The person's side of a link whose session is on a terminal.
+    """The person's side of a link.
 
-    waits    a session is gone and the next is not there: keys are for kssh
-    covered  what ssh said of its end was said on a screen that is gone
+    has_session  its session is on the terminal; if not, there is nothing to show here and no key to take
+    waits        a session is gone and the next is not there: keys are for kssh
+    covered      what ssh said of its end was said on a screen that is gone
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Console:
         screen: Screen,
         loop: Loop,
         host: str,
+        has_session: bool,
         bell: bool,
         stall_notice: bool,
         silent: Callable[[], None],
@@ -54,6 +56,7 @@ class Console:
         bell, stall_notice  the user's wishes
         silent              is called when something was typed and nothing came back for a while
         """
+        self.has_session = has_session
         self.waits = self.covered = False
         self._screen = screen
         self._loop = loop
@@ -76,7 +79,7 @@ class Console:
         """Show a Report; return whether the person knows it all by now."""
         if report.event == UP:
             return self._tell_up(report)
-        if report.outcome == FINISHED:
+        if report.outcome == FINISHED or not self.has_session:
             return False
         self.covered = self._screen.undo_modes() or (self.covered and report.event == GAVE_UP)
         if report.event == RETRY:
@@ -217,7 +220,7 @@ class Console:
         """ssh has ended, and the session if it began: what was typed and not answered is lost."""
         if self._typed_at is not None:
             self._dropped = True
-        if began:
+        if began and self.has_session:
             self._stream.lost(time.monotonic(), self._screen.terminal.waiting_bytes() > 0)
         self.answered()
 
