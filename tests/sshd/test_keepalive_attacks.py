@@ -272,7 +272,7 @@ def test_where_no_process_can_be_seen_nothing_is_changed(tmp_path: Path) -> None
 def test_root_does_not_do_what_another_users_file_says(open_to_all: Path) -> None:
     need_root()
     config, ran = open_to_all / "config", open_to_all / "ran"
-    config.write_text(f"Match exec 'id -u >{ran}'\n  ServerAliveInterval 5\n")
+    config.write_text(f'Match exec "id -u >{ran}"\n  ServerAliveInterval 5\n')
     os.chown(config, NOBODY, NOBODY)
     for words in (
         ["keepalive", "show", "--user", "--config", config],
@@ -294,7 +294,7 @@ def test_what_ssh_would_refuse_is_not_done_as_a_copy_of_ours(
     """ssh looks at the owner and the mode of what a file includes; a copy has ours."""
     need_root()
     theirs, ran, config = open_to_all / "config", open_to_all / "ran", tmp_path / "config"
-    theirs.write_text(f"Match exec 'id -u >{ran}'\n  ServerAliveInterval 300\n")
+    theirs.write_text(f'Match exec "id -u >{ran}"\n  ServerAliveInterval 300\n')
     if how == "of another user":
         os.chown(theirs, NOBODY, NOBODY)
     else:
@@ -378,7 +378,7 @@ folder = os.path.dirname(config)
 try:
     os.rename(folder, folder + ".away")
     os.mkdir(folder)
-    open(config, "w").write("Match exec 'id -u >{ran}'\\n")
+    open(config, "w").write('Match exec "id -u >{ran}"\\n')
     os.chmod(folder, 0o755)
 except OSError:
     pass
