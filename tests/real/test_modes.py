@@ -86,9 +86,10 @@ def undo_of(data: bytes) -> bytes:
 
 def test_everything_that_tmux_can_tell_is_taken_back_and_the_screen_stands(pane: Pane) -> None:
     before = b"one\r\ntwo\r\n\x1b[1mthree"
-    assert pane.show(MESS + b"\x07")[: len(FLAGS)] == [*"1111011100", "4", "8"]
     assert pane.show(before + MESS + undo_of(before + MESS)) == pane.show(before)
     assert pane.show(before)[: len(FLAGS)] == FRESH
+    # Last: in a pane of tmux 3.1 some of it would outlive the program.
+    assert pane.show(MESS + b"\x07")[: len(FLAGS)] == [*"1111011100", "4", "8"]
 
 
 @pytest.mark.parametrize("path", RECORDINGS, ids=lambda path: path.stem)
