@@ -94,11 +94,15 @@ def test_a_frozen_tunnel_comes_back_while_the_old_session_holds_the_port(sshd: S
         wait_for(lambda: not alive(first))
         relay.refuse()
         assert [pid for pid in session if alive(pid)]
-        os.kill(session[0], signal.SIGSTOP)  # it cannot learn of the death from here on
+        server = psutil.Process(session[0])
+        serving = [server, *server.children(recursive=True)]  # for another user than root it is two
+        for process in serving:
+            process.suspend()  # it cannot learn of the death from here on
         relay.thaw()
         relay.listen()
         tunnel.says(str(tunnel.port))
-        os.kill(session[0], signal.SIGCONT)
+        for process in serving:
+            process.resume()
         tunnel.is_up()
         tunnel.stop()
 
