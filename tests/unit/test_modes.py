@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pyte
 import pytest
-from hypothesis import example, given, strategies as st
+from hypothesis import assume, example, given, strategies as st
 
 from pykeepssh.terminal.modes import MODES, Tracker, is_report
 
@@ -407,6 +407,8 @@ KNOWN_TO_PYTE = [
 @given(st.lists(st.sampled_from(KNOWN_TO_PYTE)).map(b"".join), st.integers(0, 3))
 def test_an_emulator_is_as_at_first_after_anything_it_knows(data: bytes, lost: int) -> None:
     data = data[: len(data) - lost]
+    # A reset forgets the saved cursor (xterm, VT510); pyte's does not.
+    assume(not re.search(rb"\x1b7.*\x1bc.*\x1b8", data, re.DOTALL))
     latin = b"\x1b%@"  # with UTF-8 pyte knows no line drawing
     fresh = emulate(latin)
     before, after = (emulate(latin + data + undone) for undone in (b"", undo_of(data, rows=ROWS)))
