@@ -34,6 +34,7 @@ class Keys:
         self._tail = b""  # what may be the beginning of a mark of a paste
         self._lost = False  # the stream began in a session that is gone
         self._thrown = False  # its beginning was thrown away
+        self._waiting = 0  # so many bytes were typed before the loss, and are not taken yet
 
     def rest_s(self, now: float) -> float:
         """Return for how many seconds from now (monotonic) a key may still be for a session that is gone."""
@@ -48,7 +49,8 @@ class Keys:
         session  False: there is none, and what was thrown away since matters not yet
         """
         burst = len(data) >= _BURST_BYTES and data[:1] != b"\x1b"
-        if not self._goes_on_s(now, BURST_PAUSE_S if burst else PAUSE_S):
+        waited, self._waiting = self._waiting > 0, max(0, self._waiting - len(data))
+        if not waited and not self._goes_on_s(now, BURST_PAUSE_S if burst else PAUSE_S):
             self.forget()
         rest = self._lost or (self._thrown and session)
         self._follow(data, now)
@@ -60,18 +62,18 @@ class Keys:
         """What was no rest meant nothing, and was thrown away."""
         self._thrown = True
 
-    def lost(self, now: float, held: bool) -> None:
+    def lost(self, now: float, waiting: int) -> None:
         """The session is gone.
 
-        held  typed bytes were waiting to be read: the stream has not paused, it was stopped
+        waiting  so many bytes were typed and not taken: the stream has not paused, it was stopped
         """
-        self._lost = True
-        if held or self.pasting:
+        self._lost, self._waiting = True, waiting
+        if waiting or self.pasting:
             self._at = now
 
     def forget(self) -> None:
         """What was typed so far is over, and what comes is another stream."""
-        self._at = -math.inf
+        self._at, self._waiting = -math.inf, 0
         self.pasting = self._lost = self._thrown = False
         self._tail = b""
 

@@ -221,7 +221,7 @@ class Console:
         if self._typed_at is not None:
             self._dropped = True
         if began and self.has_session:
-            self._stream.lost(time.monotonic(), self._screen.terminal.waiting_bytes() > 0)
+            self._stream.lost(time.monotonic(), self._screen.terminal.waiting_bytes())
         self.answered()
 
     def _show_stall(self) -> None:

@@ -15,14 +15,16 @@ LOST, HELD, NONE, FORGET = "lost", "lost, keys wait", "no session", "forget"
 def kept(*steps: bytes | float | str) -> bytes:
     """Return what reaches a session of steps: bytes typed, STEP_S each; seconds to wait; what happens.
 
-    Behind LOST there is a new session at once; behind NONE there is none up to the next LOST or BACK.
+    HELD is a loss while two bytes wait to be read.  Behind LOST there is a new session at once; behind NONE
+    there is none up to the next LOST or BACK.
     """
-    keys, now, session, arrived = Keys(), 100.0, True, b""
+    keys, now, session, arrived, waiting = Keys(), 100.0, True, b"", False
     for step in steps:
         if isinstance(step, float):
             now += step
         elif step in (LOST, HELD):
-            keys.lost(now, held=step == HELD)
+            waiting = step == HELD
+            keys.lost(now, 2 if waiting else 0)
         elif step == NONE:
             session = False
         elif step == "back":
@@ -31,7 +33,8 @@ def kept(*steps: bytes | float | str) -> bytes:
             keys.forget()
         elif isinstance(step, bytes):
             now += STEP_S
-            before = keys.rest_s(now)
+            before = 1.0 if waiting else keys.rest_s(now)
+            waiting = False
             rest = keys.is_rest(step, now, session)
             assert not session or (rest <= (before > 0) if len(step) > 4 else rest == (before > 0))
             if session and not rest:
@@ -53,6 +56,9 @@ HISTORIES: dict[str, tuple[tuple[bytes | float | str, ...], bytes]] = {
     "an arrow key is a key": ((b"a\r", LOST, 0.1, b"\x1b[1;5A"), b"a\r"),
     "typed long before the loss": ((b"a\r", LONG, LOST, b"b\r"), b"a\rb\r"),
     "typed long before it, and waiting to be read": ((b"a\r", LONG, HELD, b"b\r"), b"a\r"),
+    "waiting to be read, and read late": ((b"a\r", LONG, HELD, LONG, b"b\r"), b"a\r"),
+    "behind what was read late": ((b"a\r", HELD, LONG, b"b\r", SHORT, b"c\r", LONG, b"d\r"), b"a\rd\r"),
+    "a long line that is read late": ((b"a\r", HELD, LONG, b"rm -rf x\r"), b"a\r"),
     "a paste goes on after a pause": ((BEGIN + b"a\r", LOST, LONG, b"b\r"), BEGIN + b"a\r"),
     "a paste, its end and what follows at once": ((BEGIN, LOST, LONG, END, b"a"), BEGIN),
     "a paste, its end and what follows later": ((BEGIN, LOST, LONG, END, LONG, b"a"), BEGIN + b"a"),
