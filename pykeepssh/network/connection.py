@@ -117,7 +117,7 @@ class Question:
         silent_s = min(self._info(_LAST_DATA), self._info(_LAST_ACK)) / 1000
         wait_s = max(0.0, _SHORTEST_IDLE_S - silent_s)
         self._asked = time.monotonic() + wait_s
-        # Setting it starts the timer anew, with what is left of it.
+        # Setting it starts the timer again, with what is left of it.
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _SHORTEST_IDLE_S)
         answer_s = (self._info(_RTT) + 4 * self._info(_RTTVAR)) / 1e6
         answer_s = min(max(answer_s, _SOONEST_ANSWER_S), _LATEST_ANSWER_S)

@@ -98,7 +98,7 @@ class Guard:
         self._tell(suspicion.Looked(self._signs()))
 
     def _ask(self) -> None:
-        """Ask anew: an answer to a question of before counts for nothing, nor does a knock of before."""
+        """Ask from the beginning: earlier answers and earlier knocks no longer count."""
         assert self._connection is not None
         self._stop_knocking()
         self._end_question()

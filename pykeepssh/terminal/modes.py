@@ -163,7 +163,7 @@ class Tracker:
         self._styles: set[bytes] = set()  # what takes back those that were used
         self._reset()
 
-    def _reset(self) -> None:
+    def _reset(self, key: bytes = b"", values: bytes = b"") -> None:
         self._set: set[bytes] = set()  # what takes back what is set
         self._may_be_inside = False  # whether some terminals are still in a string that others have left
         self._alternate = b""  # the mode that opened the alternate screen
@@ -202,7 +202,7 @@ class Tracker:
             self._rest = self._rest[:_KEPT_BYTES] + (ESC if data.endswith(ESC) else b"")
 
     def undo(self) -> bytes:
-        """Return the bytes that take back what is set, b"" if nothing is; begin anew.
+        """Return the bytes that take back what is set, b"" if nothing is; forget it all.
 
         They neither clear the screen nor move the cursor, but for what leaving the alternate
         screen does, and for origin mode, after which the cursor goes to the last row.
@@ -211,8 +211,7 @@ class Tracker:
         if self._rest[1:2] in _STRINGS or self._may_be_inside:
             # Not alone: it would have half a clipboard or half a title take effect.
             steps.append(ST)
-        if _SYNC in self._set:
-            steps.append(_SYNC)
+        steps += {_SYNC} & self._set
         if self._alternate:
             comes_back = bool(self._restored_by) or self._alternate == _WITH_CURSOR
             steps += [self._undo_screen(comes_back), CSI, self._alternate, b"l", self._restored_by]
@@ -263,9 +262,6 @@ class Tracker:
                 self._follow(ESC + (start + values + final).translate(None, _CONTROLS))
 
     # The functions: key is ESC's final, or the control sequence without its values.
-
-    def _hard_reset(self, key: bytes, values: bytes) -> None:
-        self._reset()
 
     def _soft_reset(self, key: bytes, values: bytes) -> None:
         self._set -= _SOFT
@@ -411,7 +407,7 @@ _FUNCTIONS: dict[bytes, Callable[[Tracker, bytes, bytes], None]] = {
     b"7": Tracker._save_cursor,
     b"8": Tracker._restore_cursor,
     **dict.fromkeys((b"=", b">"), Tracker._switch_keypad),
-    b"c": Tracker._hard_reset,
+    b"c": Tracker._reset,
     **dict.fromkeys(_STRINGS, Tracker._take_string),
     b"]": Tracker._take_command,
     **dict.fromkeys(_STYLES, Tracker._use_style),
