@@ -98,10 +98,9 @@ def test_what_cannot_be_read_is_no_reason_to_wait(tmp_path: Path) -> None:
             assert not files.may_name(MATTER_TO_STREAM)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
-def test_what_may_not_be_read_may_say_anything(tmp_path: Path) -> None:
-    line = write(tmp_path, {"config": "Include {folder}/a", "a": ""})
-    (tmp_path / "a").chmod(0)
+def test_what_cannot_be_opened_may_say_anything(tmp_path: Path) -> None:
+    line = write(tmp_path, {"config": "Include {folder}/a"})
+    (tmp_path / "a").symlink_to("a")  # root, who may read everything, cannot read this
     assert Files(line).may_name(MATTER_TO_STREAM)
 
 

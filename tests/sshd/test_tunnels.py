@@ -429,7 +429,7 @@ def test_the_user_s_log_file_holds_ssh_s_lines(sshd: Sshd, tmp_path: Path) -> No
     assert "debug1: Entering interactive session." in log.read_text()
 
 
-def test_five_reconnects_through_a_real_network_leave_nothing_behind(sshd: Sshd, relay: Relay) -> None:
+def test_reconnects_through_a_real_network_leave_nothing_behind(sshd: Sshd, relay: Relay) -> None:
     """Each session is killed; SIGUSR1 cuts the wait short."""
     with Tunnel(sshd, through=relay.port, side="-R", env=quick(LOGLEVEL="ERROR")) as tunnel:
 
@@ -441,16 +441,20 @@ def test_five_reconnects_through_a_real_network_leave_nothing_behind(sshd: Sshd,
                 tunnel.send(signal.SIGUSR1)
             return greets(tunnel.port)
 
-        tunnel.is_up()
-        process = psutil.Process(tunnel.pid)
-        descriptors = process.num_fds()
-        urged: set[int] = set()
-        for _ in range(5):
+        def lose_and_return() -> None:
             first = tunnel.ssh()
             sshd.kill_sessions()
-            wait_for(lambda first=first: not alive(first))
+            wait_for(lambda: not alive(first))
             wait_for(is_up_again, what=f"the tunnel; kssh said {tunnel.said!r}")
-        assert process.num_fds() == descriptors
+
+        tunnel.is_up()
+        process = psutil.Process(tunnel.pid)
+        urged: set[int] = set()
+        lose_and_return()  # some are opened for the first loss, and stay
+        descriptors = process.num_fds()
+        for _ in range(5):
+            lose_and_return()
+        wait_for(lambda: process.num_fds() <= descriptors, what="no more descriptors than before")
         assert [child.status() for child in process.children()].count(psutil.STATUS_ZOMBIE) == 0
         tunnel.stop()
 
