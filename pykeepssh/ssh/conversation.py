@@ -198,8 +198,10 @@ class Conversation:
         chars = b"".join(signal_characters)
         self._signal = re.compile(b"([" + re.escape(chars) + b"])" if chars else b"(?!)")
         self._interrupted = False  # by a character that the terminal would have sent a signal for
+        self._is_in_background = False  # by "~&"
         self._leaves_at_once = False  # "~." was typed ahead of the session
         self._held = b""  # typed ahead and shown already: the pty, which echoes, gets it when it is raw
+        self._held_keys = False  # and not only what a terminal sends by itself
 
     @property
     def has_room(self) -> bool:
@@ -300,7 +302,7 @@ class Conversation:
 
     def typed(self, typed: Typed) -> list[Effect]:
         """Take what the person typed."""
-        if self.session and typed.rest:
+        if self._is_in_background or (self.session and typed.rest):
             return []
         if not typed.signals:
             return self._keys(typed)
@@ -315,12 +317,14 @@ class Conversation:
                 # The pty turns the character into a signal for ssh.
                 self._interrupted = self._interrupted or data in self._interrupt
                 effects += self._keys(part)
+            if self._is_in_background:
+                break
         return effects
 
     def typed_ahead(self, signals: bool, echoes: bool) -> list[Effect]:
         """Give the session what was typed ahead of it; signals, echoes: as in Typed."""
         held, self._held = self._held, b""
-        return self.typed(Typed(held, signals=signals, echoes=echoes))
+        return self.typed(Typed(held, report=not self._held_keys, signals=signals, echoes=echoes))
 
     def _suspended(self, echoes: bool) -> list[Effect]:
         # The kernel would not stop ssh on a pty of ours, which does not get the key to echo either;
@@ -343,6 +347,7 @@ class Conversation:
                 told = self._escapes.character + b"^Z [suspend ssh]\r\n"
                 effects += [Show(told), Asked(SUSPEND)]
             else:
+                self._is_in_background = True  # what follows is for nobody
                 told = self._escapes.character + b"& [backgrounded]\r\n"
                 return [*effects, Show(told), Asked(BACKGROUND)]
         return effects
@@ -356,6 +361,7 @@ class Conversation:
         elif self.is_prompted:
             data = data[typed.ahead :]
         elif (typed.ahead or self._held) and self._has_log:
+            self._held_keys = not typed.report or (bool(self._held) and self._held_keys)
             self._held += data  # what comes behind must not overtake it
             return []
         effects: list[Effect] = []
@@ -368,7 +374,9 @@ class Conversation:
             self.answer_is_due = True
             effects.append(Send(answer[0]))
             data = data[answer.end() :]
-        if self._asks or not self._has_log:
+        # Behind a secret it does so too, once it shows again what is typed (readpassphrase.c, TCSAFLUSH).
+        is_lost = self._prompt.state == ANSWERED and typed.signals and not typed.echoes
+        if self._asks or is_lost or not self._has_log:
             return [*effects, Send(data)] if data else effects
         # Ahead of the session: ssh will find it when that begins, and the escapes in it.
         for part in self._escapes.feed(data):

@@ -198,8 +198,10 @@ class Relay:
         if not logs:
             return self._perform(run, run.conversation.heard(Turn(printed)))
         lines, is_open, more = run.read_log()
-        if lines and run.conversation.answer_is_due:
-            printed += _read_line_end(run, printed)
+        if lines and run.conversation.answer_is_due and (end := _read_line_end(run, printed)):
+            printed += end
+            later, is_open, more = run.read_log()  # ssh logged before it printed what came behind that end
+            lines += later or []
         turn = self._turn(run, printed, lines, more)
         happened = [HEARD, *self._perform(run, run.conversation.heard(turn))]
         if run.channel is not None and not is_open and run.evidence.spoke:

@@ -422,12 +422,35 @@ def test_a_terminal_without_such_characters_has_none() -> None:
     assert sent(follow(conversation(chars=False), b"a\x1a\x03")) == b"a\x1a\x03"
 
 
-def test_what_follows_an_answer_is_typed_ahead() -> None:
+def test_what_follows_an_answer_that_is_shown_is_typed_ahead() -> None:
+    talk = conversation()
+    effects = follow(talk, pty(HOST_KEY), b"yes\r~.", log(BEGINS))
+    assert sent(effects) == b"yes\r~."
+    assert talk.left
+
+
+def test_what_follows_a_secret_at_once_is_thrown_away_by_ssh() -> None:
     """A paste of a password and of what to do then."""
     talk = conversation()
-    effects = follow(talk, pty(PASSWORD), SECRET, b"secret\r~.", log(BEGINS))
-    assert sent(effects) == b"secret\r~."
-    assert talk.left
+    effects = follow(talk, pty(PASSWORD), SECRET, b"secret\r~.\r~", log(BEGINS))
+    assert sent(effects) == b"secret\r~.\r~"
+    assert not talk.left
+    assert sent(follow(talk, RAW, b".")) == b"."  # that "~" is not half of "~."
+    assert not talk.left
+
+
+@pytest.mark.parametrize(
+    ("ahead", "used"), [([True], False), ([False], True), ([True, False], True), ([False, True], True)]
+)
+def test_what_a_terminal_says_by_itself_ahead_of_the_session_does_not_use_it(
+    ahead: list[bool], used: bool
+) -> None:
+    talk = conversation()
+    for report in ahead:
+        tell(talk, Typed(b"\x1b[?62;1c", ahead=9), Person(report=report))
+    follow(talk, log(BEGINS))
+    assert sent(talk.typed_ahead(False, False)) == b"\x1b[?62;1c" * len(ahead)
+    assert talk.used == used
 
 
 @pytest.mark.parametrize("answered", [True, False])
@@ -468,6 +491,8 @@ def test_what_is_typed_to_a_session() -> None:
 def test_what_follows_leaving_for_the_background_is_dropped() -> None:
     effects = follow(in_session(), RAW, b"a\r~&b")
     assert effects == [Send(b"a\r"), Show(b"~& [backgrounded]\r\n"), Asked(BACKGROUND)]
+    for behind in (b"\x03", b"\x1a", b"\x03\r~&"):  # nor do signals stop what was left
+        assert asked(follow(in_session(), b"a\r~&" + behind)) == [BACKGROUND]
 
 
 def test_the_rest_of_what_was_typed_to_a_dead_session_is_not_for_the_next() -> None:
