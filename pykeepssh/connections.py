@@ -92,5 +92,6 @@ class Connections:
         found = connection.of(pids, place)
         # Of a session that is not started again ssh will find out, and kssh can do nothing with it sooner.
         if found is not None and rules.restartable:
-            keepalive_s = planning.keepalive_s(self._request.configuration, self._request.settings)
+            request = self._request
+            keepalive_s = planning.keepalive_s(request.line, request.configuration, request.settings)
             self._lookout.guard(found, suspicion.terms(rules.kind, keepalive_s))

@@ -86,7 +86,7 @@ def show(drawn: Columns | Text) -> None:
     """Print a table or a bar; elsewhere than on a terminal without blanks at the end of a line."""
     out = console()
     if out.is_terminal:
-        out.print(drawn)
+        out.print(drawn, soft_wrap=isinstance(drawn, Text))  # rich forgets the no_wrap of a Text
         return
     with out.capture() as captured:
         out.print(drawn)

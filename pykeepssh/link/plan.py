@@ -291,14 +291,18 @@ def may_tell(plan: Plan, settings: Settings) -> bool:
     return settings.restart != "never" and not any(level in QUIET_LEVELS for level in levels)
 
 
-def keepalive_s(effective: Mapping[str, Sequence[str]] | None, settings: Settings) -> float:
+def keepalive_s(
+    line: CommandLine, effective: Mapping[str, Sequence[str]] | None, settings: Settings
+) -> float:
     """Return the interval of the keepalive that ssh ends up with, in seconds; 0 for none.
 
     effective knows the user's command line; where that and KSSH_INTERVAL name different ones, the
     answer is KSSH_INTERVAL's and ssh's is the command line's.
     """
     interval = first_value(effective, "serveraliveinterval", "0")
-    if interval == "0" and "serveraliveinterval" in settings.yielding:
+    if interval == "0" and (
+        "serveraliveinterval" in settings.yielding or line.has_keyword("serveraliveinterval")
+    ):
         return 0.0
     if "INTERVAL" in settings.given or not interval.isdigit() or interval == "0":
         return float(settings.interval_s)

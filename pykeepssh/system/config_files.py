@@ -31,8 +31,9 @@ _MOST_FILES = 100
 class Files:
     """The files that ssh reads, and which keywords may stand in them.
 
-    paths    the files themselves, without those that they include
-    lasting  they can be read twice: -F names no FIFO and no descriptor
+    paths     the files themselves, without those that they include
+    lasting   they can be read twice: -F names no FIFO and no descriptor
+    anchored  no file of the system's has a relative Include, which in a user's file is another one
     """
 
     def __init__(self, line: CommandLine) -> None:
@@ -42,6 +43,7 @@ class Files:
         self._system = not given
         self._texts: dict[tuple[str, str], bytes] = {}
         self._unsure = False
+        self.anchored = True
         if not given:
             self.paths = [f"{_home()}/.ssh/config", *SYSTEM_FILES]
         elif given[-1].lower() == "none":
@@ -95,6 +97,8 @@ class Files:
             self._unsure = True
             return
         self._texts[path, folder] = text
+        if folder != _OWN_FOLDER and not all(word.startswith(b"/") for word in included):
+            self.anchored = False
         for word in map(os.fsdecode, included):
             self._include(word if word.startswith("~") else os.path.join(folder, word), folder)
 

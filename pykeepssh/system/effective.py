@@ -188,7 +188,7 @@ def explicit(
     defaults = {keyword: value for keyword, value in defaults.items() if files.may_deny(keyword)}
     if not defaults:
         return frozenset()
-    if any(char in path for path in files.paths for char in '"\\\n'):
+    if not files.anchored or any(char in path for path in files.paths for char in '"\\\n'):
         return frozenset(defaults)
     # Behind what is only set once the name is canonical, or the rest is known.
     last = "final all" if files.hold(b"final") or files.hold(b"canonical") else "all"

@@ -12,6 +12,7 @@ import pytest
 
 from harness import alive, need, wait_for
 from pykeepssh.ssh.args import CommandLine, parse
+from pykeepssh.system import config_files
 from pykeepssh.system.config_files import Files
 from pykeepssh.system.effective import Question, ask_configuration, explicit, parse_configuration
 
@@ -195,6 +196,19 @@ def test_a_nothing_is_known_however_it_is_written(value: str, tmp_path: Path) ->
     files = Files(line_of("-F", str(tmp_path / "config"), "h"))
     files.naming(DEFAULTS)
     assert explicit("/bin/false", line_of("h"), ENVIRONMENT, files, {}, DEFAULTS) == {"serveraliveinterval"}
+
+
+def test_a_relative_include_of_the_system_s_is_left_to_the_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the file that ssh is asked with it would be one of the user's folder."""
+    (tmp_path / "more").write_text("ServerAliveInterval 0\n")
+    (tmp_path / "ssh_config").write_text("Include more\n")
+    monkeypatch.setattr(config_files, "SYSTEM_FILES", (str(tmp_path / "ssh_config"),))
+    files = Files(line_of("h"))
+    files.naming(DEFAULTS)
+    found = explicit(need("ssh"), line_of("h"), ENVIRONMENT, files, {"serveraliveinterval": ["0"]}, DEFAULTS)
+    assert found == {"serveraliveinterval"}
 
 
 def test_the_command_line_is_a_word_too(tmp_path: Path) -> None:

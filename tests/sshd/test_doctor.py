@@ -25,6 +25,7 @@ class Mistake(NamedTuple):
     line: int | None
 
 
+ZERO = "ServerAliveInterval 0"
 GOOD = "Host *\n  ServerAliveInterval 60\n"
 SHARED = "  ControlMaster auto\n  ControlPath /tmp/%C\n  ControlPersist 10m\n"
 CLIENT = {
@@ -242,6 +243,44 @@ def test_what_fixes_one_value_of_the_server_keeps_the_other(
         words = (need("sshd"), "-T", "-f", config, *one)
         assert in_force(words, "clientaliveinterval") == kept.interval
         assert in_force(words, "clientalivecountmax") == kept.count
+
+
+BLOCKS = {
+    "a port, of which sshd -T will not speak": ("LocalPort 2222", 20, "lport=2222"),
+    "a value that sshd has by itself": ("LocalPort 2223", 0, "lport=2223"),
+    "the same for a user": ("User nobody", 0, "user=nobody"),
+}
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_a_match_block_is_neither_in_the_way_nor_changed(
+    name: str, tmp_path: Path, shared_sshd: Sshd
+) -> None:
+    words, value, connection = BLOCKS[name]
+    config = tmp_path / "sshd_config"
+    block = f"Match {words}\n  ClientAliveInterval {value}\n"
+    config.write_text(f"HostKey {shared_sshd.directory}/host_key\nUsePAM no\n{block}")
+    fix_all("--sshd-config", config)
+    assert block in config.read_text()
+    asked = (need("sshd"), "-T", "-f", config, "-C")
+    assert in_force((*asked, connection), "clientaliveinterval") == str(value)
+    assert in_force((*asked, "lport=1,user=root"), "clientaliveinterval") == "60"
+
+
+@pytest.mark.parametrize("signum", [signal.SIGHUP, signal.SIGTERM])
+def test_who_is_ended_leaves_no_copy(signum: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copies = tmp_path / "copies"
+    copies.mkdir()
+    monkeypatch.setenv("TMPDIR", str(copies))
+    config = tmp_path / "config"
+    config.write_text(f'Match exec "touch {tmp_path}/asked; sleep 1; false"\n  Port 3\nHost *\n  {ZERO}\n')
+    before = config.read_bytes()
+    words = [program("ksshctl"), "doctor", "--config", str(config), "--fix", "--yes"]
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL) as process:
+        wait_for(lambda: list(copies.iterdir()))
+        process.send_signal(signum)
+        assert process.wait() == 128 + signum
+    assert (list(copies.iterdir()), config.read_bytes()) == ([], before)
 
 
 def keepalive(*words: object) -> None:

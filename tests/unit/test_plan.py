@@ -798,7 +798,10 @@ def test_a_command_of_kssh_s_own_is_an_option() -> None:
     ],
 )
 def test_the_keepalive_that_ssh_ends_up_with(said: str, environment: dict[str, str], expected: int) -> None:
-    assert keepalive_s({"serveraliveinterval": [said]}, Settings(environment)) == expected
+    assert keepalive_s(line_of("h"), {"serveraliveinterval": [said]}, Settings(environment)) == expected
     settings = Settings(environment)
     settings.yielding = frozenset(DEFAULTS)
-    assert keepalive_s({"serveraliveinterval": [said]}, settings) == (0 if said == "0" else expected)
+    told = {"serveraliveinterval": [said]}
+    assert keepalive_s(line_of("h"), told, settings) == (0 if said == "0" else expected)
+    line = line_of(f"-o ServerAliveInterval={said or 0} h")
+    assert keepalive_s(line, told, Settings(environment)) == (0 if said == "0" else expected)

@@ -224,9 +224,23 @@ def drop_in(main: str, tree: Tree, name: str, words: Sequence[str]) -> str | Non
     return None
 
 
+SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+
+
+def end_in_order() -> None:
+    """Have signals that would end this process end it as an error does: copies go, an old file returns."""
+    for signum in SIGNALS:
+        if signal.getsignal(signum) == signal.SIG_DFL:
+            signal.signal(signum, _end)
+
+
+def _end(signum: int, frame: object) -> None:
+    sys.exit(128 + signum)
+
+
 def ignore_signals() -> None:
     """Let no signal end this process any more."""
-    for signum in (signal.SIGINT, signal.SIGTERM):
+    for signum in SIGNALS:
         signal.signal(signum, signal.SIG_IGN)
 
 

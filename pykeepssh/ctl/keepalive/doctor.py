@@ -20,7 +20,7 @@ from typing import NamedTuple
 from ...errors import KsshError, Unusable, printable
 from ...system import program
 from . import client_mistakes, fix, openssh, server_mistakes
-from .change import Change, Data, Reader, say
+from .change import SIGNALS, Change, Data, Reader, end_in_order, say
 from .client import Client
 from .configfile import Refused
 from .mistakes import Finding
@@ -79,6 +79,7 @@ class Side(NamedTuple):
 def run(arguments: argparse.Namespace) -> int:
     """Examine, and fix what is to be fixed; return the exit status."""
     _check(arguments)
+    end_in_order()
     sides = _sides(arguments)
     if arguments.fix and (arguments.yes or arguments.dry_run or _is_terminal()):
         return _fix(sides, _Asker(arguments.yes or arguments.dry_run), arguments.dry_run)
@@ -307,7 +308,7 @@ def _write(side: Side, tree: Tree, dry_run: bool) -> None:
     }
     if not edits:
         return
-    handlers = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {signum: signal.getsignal(signum) for signum in SIGNALS}
     change = Change(side.reader(), edits, side.private)
     try:
         if dry_run:

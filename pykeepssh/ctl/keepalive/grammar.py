@@ -183,15 +183,16 @@ def walk(
     read: Callable[[str], bytes | None],
     expand: Callable[[bytes], Sequence[str]],
     scope: tuple[Opener, ...] = (),
-    depth: int = 0,
+    above: tuple[str, ...] = (),
 ) -> Iterator[Setting]:
     """Yield what a file and those it includes say, in the order in which it is read.
 
     read gives a file's bytes, None if it cannot be read; expand gives the files that one argument of
-    Include stands for.
+    Include stands for; above are the files that include this one.  A file inside itself, which ssh and
+    sshd refuse, is not read again.
     """
     data = read(file)
-    if data is None or depth > _MAX_DEPTH:
+    if data is None or file in above or len(above) > _MAX_DEPTH:
         return
     here = scope
     for number, line in enumerate(parse(data), 1):
@@ -203,7 +204,7 @@ def walk(
         if line.keyword == "include":
             for argument in line.arguments:
                 for included in expand(argument):
-                    yield from walk(included, read, expand, here, depth + 1)
+                    yield from walk(included, read, expand, here, (*above, file))
 
 
 # Numbers.

@@ -218,8 +218,15 @@ def sshd_values(program: str, tree: Tree, connection: str | None = None) -> dict
 
     Raises KsshError with what sshd says if it will not tell.
     """
-    extra = [] if connection is None else ["-C", connection]
-    return parse_configuration(_ask_sshd(program, tree, "-T", *extra))
+    if connection is not None:
+        return parse_configuration(_ask_sshd(program, tree, "-T", "-C", connection))
+    try:
+        return parse_configuration(_ask_sshd(program, tree, "-T"))
+    except KsshError as error:
+        if "'lport'" not in str(error):
+            raise
+    # "Match LocalPort" is the one that refuses to be asked without a connection: a port that is nobody's.
+    return parse_configuration(_ask_sshd(program, tree, "-T", "-C", "lport=65535"))
 
 
 def sshd_version(program: str) -> tuple[int, int] | None:
@@ -235,15 +242,29 @@ def explained(why: str) -> str:
     return f"{why} (only root can read its keys)" if "hostkeys" in why and os.geteuid() != 0 else why
 
 
-def server_source(settings: list[grammar.Setting], word: str, value: str) -> grammar.Setting | None:
-    """Return the line that gives sshd a value: the first for all, or in a Match block if that differs."""
+def server_source(
+    settings: list[grammar.Setting], word: str, value: str, connection: bool = False
+) -> grammar.Setting | None:
+    """Return the line that gives sshd a value: the first for all, or in a Match block if that differs.
+
+    connection  the value is one connection's: of the blocks not only "Match all" may apply
+    """
     lines = [setting for setting in settings if setting.line.keyword == word.lower()]
     for setting in lines:
         if not setting.scope:
             if _number_in(setting) == value:
                 return setting
             break
-    return next((setting for setting in lines if setting.scope and _number_in(setting) == value), None)
+    return next(
+        (
+            setting
+            for setting in lines
+            if setting.scope
+            and _number_in(setting) == value
+            and (connection or all(grammar.is_for_all(opener.line) for opener in setting.scope))
+        ),
+        None,
+    )
 
 
 def _number_in(setting: grammar.Setting) -> str:

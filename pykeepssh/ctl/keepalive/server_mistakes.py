@@ -82,7 +82,10 @@ def examine(tree: Tree, usual: bool, sshd: str | None) -> tuple[list[Finding], l
             return found, [f"{path}: no running sshd uses it"]
     except KsshError as error:
         return found, [f"{path}: {error}"]
-    files.ask(program)
+    try:
+        files.ask(program)
+    except KsshError as error:
+        return found, [f"{path}: {error}"]
     for check in CHECKS:
         found += check(files)
     return found, []

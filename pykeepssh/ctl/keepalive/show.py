@@ -72,7 +72,7 @@ def _server_in_force(arguments: argparse.Namespace, required: bool) -> dict[str,
     told: dict[str, Any] = {}
     for word in (*grammar.SERVER, "TCPKeepAlive"):
         value = openssh.flag(values.get(word.lower(), [""])[0])
-        place = _json_place(openssh.server_source(settings, word, value))
+        place = _json_place(openssh.server_source(settings, word, value, arguments.connection is not None))
         told[word] = {"value": value, "from": place}
     interval, count = (int(told[word]["value"] or 0) for word in grammar.SERVER)
     version = openssh.sshd_version(sshd)

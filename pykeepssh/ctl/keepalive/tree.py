@@ -111,7 +111,7 @@ class Tree:
         if not path.startswith(("/", "~")):
             path = os.path.join(root.folder, path)
         if path == "~" or path.startswith("~/"):
-            path = home() + path[1:]
+            path = (os.environ.get("HOME") or home()) + path[1:]  # as glob(3), by which ssh finds them
         elif path.startswith("~"):
             path = os.path.expanduser(path)
         found = set(glob.glob(path))

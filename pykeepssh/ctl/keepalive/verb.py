@@ -9,7 +9,7 @@ from typing import Any
 from ...errors import printable
 from ..arguments import a_number, a_time
 from . import client, openssh, server, show, undo
-from .change import say
+from .change import end_in_order, say
 from .grammar import COUNT_MAX, COUNT_MOST, INTERVAL_S, LONGEST_S
 
 EPILOG = """exit status: 0 done, or nothing to do; 1 not done, the file is as it was; 2 usage"""
@@ -76,6 +76,7 @@ def path_argument(text: str) -> str:
 
 def run(arguments: argparse.Namespace) -> int:
     """Do what the command line asks for; return the exit status."""
+    end_in_order()
     if arguments.action == "show":
         return show.run(arguments)
     if arguments.action == "confirm":
