@@ -57,7 +57,7 @@ def test_a_tunnel_that_reconnects_for_ever_does_not_grow(tmp_path: Path, way: st
         at_first = _settled(kssh.pid, state)
         wait_for(lambda: reaches(RECONNECTS), 2 * TIMEOUT_S)
         rss, descriptors = _settled(kssh.pid, state)
-        assert descriptors == at_first[1]
+        assert descriptors <= at_first[1]  # that may have been a moment with one more
         assert rss - at_first[0] < GROWTH_BYTES
         kssh.stop()
 
@@ -107,5 +107,5 @@ def test_a_shell_that_reconnects_for_ever_does_not_grow(tmp_path: Path) -> None:
         psutil.Process(fake.starts[-1].pid).kill()
         reach(100)
         rss, descriptors = _settled(terminal.pid, "UP")
-        assert descriptors == at_first[1]
+        assert descriptors <= at_first[1]  # that may have been a moment with one more
         assert rss - at_first[0] < GROWTH_BYTES

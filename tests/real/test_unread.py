@@ -94,14 +94,15 @@ def test_what_was_lost_is_said_once_somebody_reads(tmp_path: Path) -> None:
 
 
 def test_a_reader_that_is_slow_loses_nothing(tmp_path: Path) -> None:
-    fake = fake_ssh(tmp_path, f"{FLOOD.replace(str(LINES), '50')}{UP}")
+    # A pipe holds 16 of these lines, one in a page, and kssh another 31, should nobody read for long.
+    fake = fake_ssh(tmp_path, f"{FLOOD.replace(str(LINES), '40')}{UP}")
     read, write = os.pipe()
     with Kssh(["-N", "host"], with_fake(fake), stderr=write) as kssh:
         os.close(write)
         said = bytearray()
         while b"tunnel is up" not in said:
             said += os.read(read, 1000)
-        assert said.count(b"Warning: ") == 50
+        assert said.count(b"Warning: ") == 40
         kssh.stop()
     os.close(read)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
@@ -398,7 +399,11 @@ def test_what_is_left_to_the_first_process_of_a_container_is_reaped(tmp_path: Pa
             itself = psutil.Process(kssh.pid)
 
             def zombies() -> list[psutil.Process]:
-                return [one for one in itself.children() if one.status() == psutil.STATUS_ZOMBIE]
+                found = []
+                for one in itself.children():
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        found += [one] if one.status() == psutil.STATUS_ZOMBIE else []
+                return found
 
             wait_for(lambda: not zombies() and len(itself.children()) == 1, what="zombies to go")
             assert "internal error" not in kssh.said

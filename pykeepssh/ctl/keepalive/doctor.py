@@ -209,9 +209,7 @@ class _Asker:
             return False
         _tell(finding, tree)
         while not self._always:
-            sys.stdout.write("    fix it? y: yes, n: no, q: no more questions: ")
-            sys.stdout.flush()
-            line = sys.stdin.readline()
+            line = _ask("    fix it? y: yes, n: no, q: no more questions: ")
             answer = line.strip().lower()
             if answer in ("y", "yes", "n", "no"):
                 return answer.startswith("y")
@@ -219,6 +217,24 @@ class _Asker:
                 self._quit = True
                 return False
         return True
+
+
+def _ask(question: str) -> str:
+    """Return the answer to a question, "" at the end of input."""
+    # Nothing is under way: a signal ends it at once.  Python would take note of one that comes just before
+    # it reads, and read on.
+    handlers = {signum: signal.signal(signum, signal.SIG_DFL) for signum in _handled()}
+    try:
+        sys.stdout.write(question)
+        sys.stdout.flush()
+        return sys.stdin.readline()
+    finally:
+        for signum, handler in handlers.items():
+            signal.signal(signum, handler)
+
+
+def _handled() -> list[signal.Signals]:
+    return [signum for signum in SIGNALS if callable(signal.getsignal(signum))]
 
 
 def _fix(sides: Sequence[Side], asker: _Asker, dry_run: bool) -> int:
