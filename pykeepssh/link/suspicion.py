@@ -195,8 +195,13 @@ def _rest(case: Case, *actions: Action) -> Step:
     return case._replace(state=QUIET, shaken=False), (Rest(), *actions)
 
 
+def heeds(case: Case, now: float) -> bool:
+    """Tell whether a hint at a time (monotonic seconds) begins a look, though nothing was shaken."""
+    return case.state in (QUIET, LAST_LOOK) and now - case.hinted >= HINT_S
+
+
 def _hinted(case: Case, event: Hinted) -> Step:
-    if not event.shaken and event.now - case.hinted < HINT_S:
+    if not event.shaken and not heeds(case, event.now):
         return case, ()
     case = case._replace(state=LOOKING, hinted=event.now, shaken=event.shaken, turns=event.turns)
     return case._replace(uses=0, troubles=0), (Look(LOOK_S),)

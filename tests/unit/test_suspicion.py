@@ -356,6 +356,15 @@ def test_what_is_not_expected_changes_nothing(state: str, event: type) -> None:
     assert suspicion.step(case, SAMPLES[event]) == (case, ())
 
 
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("since_s", [0.0, suspicion.HINT_S - 0.1, suspicion.HINT_S, 60.0])
+def test_a_hint_that_is_not_heeded_changes_nothing(state: str, since_s: float) -> None:
+    case, now = Case(TERMS, state, hinted=100.0, turns=7), 100.0 + since_s
+    heeded = state in (QUIET, LAST_LOOK) and since_s >= suspicion.HINT_S
+    assert suspicion.heeds(case, now) == heeded
+    assert (suspicion.step(case, Hinted(now, 8)) == (case, ())) == (not heeded)
+
+
 EVENT = st.one_of(
     st.builds(Hinted, st.floats(0, 1e6), st.integers(0, 3), st.booleans()),
     st.builds(Looked, st.builds(Signs, st.integers(0, 3), st.integers(0, 3), st.integers(0, 6))),
