@@ -19,7 +19,7 @@ from ptyprocess import PtyProcess  # type: ignore[import-untyped]
 
 from ..errors import KsshError, printable
 from ..link.outcomes import Exit
-from . import ancestry, borrowed
+from . import ancestry, borrowed, descriptors
 
 _PR_SET_PDEATHSIG = 1  # prctl(2), Linux
 _GONE = 1 << 40  # beside the bits of c_lflag: ssh has closed the pty
@@ -49,11 +49,7 @@ def _closed_on_failure() -> Iterator[None]:
 
 def _descriptors() -> set[int]:
     """Return what is open, without the descriptor that the list is read from."""
-    try:
-        listed = {int(name) for name in os.listdir("/dev/fd")}
-    except OSError:
-        listed = set(range(256))  # a chroot without /proc
-    return {fd for fd in listed if _is_open(fd)}
+    return {fd for fd in descriptors.numbers() if _is_open(fd)}
 
 
 def _is_open(fd: int) -> bool:

@@ -26,6 +26,14 @@ def to_nowhere(*fds: int) -> None:
         os.close(null)
 
 
+def numbers() -> list[int]:
+    """Return the numbers that may be open: those of the open ones, and of the listing itself."""
+    try:
+        return [int(fd) for fd in os.listdir("/dev/fd")]  # the limit can be a thousand million
+    except OSError:
+        return list(range(1024))  # no /proc here
+
+
 def keep_only_standard() -> None:
     """Open what is closed of the standard descriptors, and close all others, as ssh does at its start.
 
@@ -34,11 +42,7 @@ def keep_only_standard() -> None:
     """
     while os.open(os.devnull, os.O_RDWR) <= 2:
         pass
-    try:
-        opened = [int(fd) for fd in os.listdir("/dev/fd")]  # the limit can be a thousand million
-    except OSError:
-        opened = list(range(1024))  # no /proc here
-    for fd in opened:
+    for fd in numbers():
         if fd > 2:
-            with contextlib.suppress(OSError):  # the descriptor of the listing itself
+            with contextlib.suppress(OSError):  # not open after all
                 os.close(fd)
