@@ -8,13 +8,14 @@ change.py.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import json
 import os
 import signal
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from ...errors import KsshError, Unusable, printable
@@ -221,20 +222,26 @@ class _Asker:
 
 def _ask(question: str) -> str:
     """Return the answer to a question, "" at the end of input."""
-    # Nothing is under way: a signal ends it at once.  Python would take note of one that comes just before
-    # it reads, and read on.
-    handlers = {signum: signal.signal(signum, signal.SIG_DFL) for signum in _handled()}
-    try:
+    with _handlers_kept():
+        # Nothing is under way: a signal ends it at once.  Python would take note of one that comes just
+        # before it reads, and read on.
+        for signum in SIGNALS:
+            if callable(signal.getsignal(signum)):
+                signal.signal(signum, signal.SIG_DFL)
         sys.stdout.write(question)
         sys.stdout.flush()
         return sys.stdin.readline()
+
+
+@contextlib.contextmanager
+def _handlers_kept() -> Iterator[None]:
+    """Give signals back at the end to who had them."""
+    handlers = {signum: signal.getsignal(signum) for signum in SIGNALS}
+    try:
+        yield
     finally:
         for signum, handler in handlers.items():
             signal.signal(signum, handler)
-
-
-def _handled() -> list[signal.Signals]:
-    return [signum for signum in SIGNALS if callable(signal.getsignal(signum))]
 
 
 def _fix(sides: Sequence[Side], asker: _Asker, dry_run: bool) -> int:
@@ -324,16 +331,12 @@ def _write(side: Side, tree: Tree, dry_run: bool) -> None:
     }
     if not edits:
         return
-    handlers = {signum: signal.getsignal(signum) for signum in SIGNALS}
     change = Change(side.reader(), edits, side.private)
-    try:
+    with _handlers_kept():
         if dry_run:
             change.dry_run()
         else:
             change.make()
-    finally:
-        for signum, handler in handlers.items():
-            signal.signal(signum, handler)
 
 
 def _edit(examined: Data, new: Data, before: Data) -> Data:
