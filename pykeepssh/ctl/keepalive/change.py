@@ -171,6 +171,8 @@ class Change:
         changed = [file for file in files if file.changed]
         if not changed:
             self._reader.abandon()
+            if isinstance(error, Ended):
+                raise Refused(str(error)) from error
             return
         why = changed[0].reason(error)
         stays = self._reader.stays()
@@ -185,7 +187,7 @@ class Change:
             raise Refused(f"{away}{self._reader.net}") from error
         said = self._reader.restored()
         self._reader.abandon()
-        if isinstance(error, (KsshError, OSError)):
+        if isinstance(error, (KsshError, OSError, Ended)):
             back = "the old file is back" if len(changed) == 1 else "the old files are back"
             raise Refused(f"{why}; {back}{said}") from error
 
@@ -234,8 +236,19 @@ def end_in_order() -> None:
             signal.signal(signum, _end)
 
 
+class Ended(SystemExit):
+    """A signal ended this process."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(128 + signum)
+        self._name = signal.Signals(signum).name
+
+    def __str__(self) -> str:
+        return f"ended by {self._name}"
+
+
 def _end(signum: int, frame: object) -> None:
-    sys.exit(128 + signum)
+    raise Ended(signum)
 
 
 def ignore_signals() -> None:

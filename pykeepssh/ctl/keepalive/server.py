@@ -58,7 +58,6 @@ class Server(Reader):
         """Find the sshd that uses the file while it is well, and have somebody wait who undoes the change."""
         # The session that this runs in may be cut by what it does: the check afterwards is not to suffer.
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, _end)
         self._refused_before = openssh.sshd_refuses(self._sshd, self.tree) is not None
         values = openssh.sshd_values(self._sshd, after)
         self._daemon = sshserver.Daemon.find(self.main, self._sshd, values)
@@ -153,8 +152,3 @@ def change(arguments: argparse.Namespace) -> Change:
 def target_of(main: str, tree: Tree) -> str:
     """Return the file that keepalive is set in: a drop-in where the main file includes some."""
     return drop_in(main, tree, SERVER_DROP_IN, grammar.SERVER) or main
-
-
-def _end(signum: int, frame: object) -> None:
-    """Have a signal end this process as an error does: the old file returns."""
-    raise Refused(f"ended by {signal.Signals(signum).name}")

@@ -80,9 +80,6 @@ def examine(tree: Tree, usual: bool, sshd: str | None) -> tuple[list[Finding], l
     try:
         if usual and sshserver.listener_for(files.main, program) is None:
             return found, [f"{path}: no running sshd uses it"]
-    except KsshError as error:
-        return found, [f"{path}: {error}"]
-    try:
         files.ask(program)
     except KsshError as error:
         return found, [f"{path}: {error}"]
