@@ -293,6 +293,34 @@ class Sshd:
         return killed
 
 
+class Fragile(Sshd):
+    """An sshd that does not start with a file in which a pattern is found: its reload goes wrong."""
+
+    def __init__(self, directory: Path, pattern: str, instead: str = "exit 1") -> None:
+        """Prepare it; pattern is grep's; instead: what happens in the shell that would start sshd."""
+        super().__init__(directory)
+        wrapper = directory / "sshd"
+        wrapper.write_text(
+            "#!/bin/bash\n"
+            f"grep -q '{pattern}' {directory}/sshd_config && {instead}\n"
+            f'exec -a "$0" {self._program} "$@"\n'
+        )
+        wrapper.chmod(0o755)
+        self._program = str(wrapper)
+
+    def stop(self) -> None:
+        """End it, and what was started in its place, which has emptied its environment."""
+        super().stop()
+        config = str(self.directory / "sshd_config")
+        found = psutil.process_iter(["cmdline"])
+        end([process for process in found if config in " ".join(process.info["cmdline"] or [])])
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """Return every file below a directory with its bytes."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def _family(pid: int) -> list[psutil.Process]:
     try:
         parent = psutil.Process(pid)

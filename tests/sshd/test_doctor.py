@@ -13,7 +13,20 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from harness import MARK, PROGRAMS, Sshd, Terminal, absent, marked, need, need_root, program, wait_for
+from harness import (
+    MARK,
+    PROGRAMS,
+    Fragile,
+    Sshd,
+    Terminal,
+    absent,
+    marked,
+    need,
+    need_root,
+    program,
+    tree,
+    wait_for,
+)
 from pykeepssh.system.files import why_doubtful
 
 
@@ -137,11 +150,6 @@ def fix_all(option: str, config: Path) -> None:
     assert (done.returncode, done.stderr) == (0, ""), done
     assert done.stdout.endswith("nothing is wrong\n")
     assert doctor(option, config).stdout == "nothing is wrong\n"
-
-
-def tree(folder: Path) -> dict[str, bytes]:
-    """Return every file below a directory with its bytes."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def is_fixed(option: str, config: Path, mistake: Mistake) -> None:
@@ -520,23 +528,8 @@ def test_what_sshd_refuses_never_comes_back(sshd: Sshd) -> None:
     assert sshd.log.count("Server listening") == 1
 
 
-class Dying(Sshd):
-    """An sshd that ends at its reload once its file was fixed."""
-
-    def __init__(self, directory: Path) -> None:
-        super().__init__(directory)
-        wrapper = directory / "sshd"
-        wrapper.write_text(
-            "#!/bin/bash\n"
-            f"grep -q 'ksshctl doctor' {directory}/sshd_config && exit 1\n"
-            f'exec -a "$0" {self._program} "$@"\n'
-        )
-        wrapper.chmod(0o755)
-        self._program = str(wrapper)
-
-
 def test_a_fixed_file_stays_where_the_old_one_was_refused(tmp_path: Path) -> None:
-    with Dying(tmp_path / "sshd") as sshd:
+    with Fragile(tmp_path / "sshd", "ksshctl doctor") as sshd:  # it ends once its file was fixed
         config = sshd.directory / "sshd_config"
         config.write_text(f"ServerAliveInterval 60\n{config.read_text()}")
         done = fix("--sshd-config", config)

@@ -14,10 +14,22 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-import psutil
 import pytest
 
-from harness import MARK, Relay, Sshd, absent, alive, end, marked, need, openssh_version, program, wait_for
+from harness import (
+    MARK,
+    Fragile,
+    Relay,
+    Sshd,
+    absent,
+    alive,
+    marked,
+    need,
+    openssh_version,
+    program,
+    tree,
+    wait_for,
+)
 
 REPOSITORY = Path(__file__).parents[2]
 SAMPLES = REPOSITORY / "tests" / "unit" / "ssh_configs"
@@ -54,11 +66,6 @@ def found(said: str, word: str) -> str:
     match = re.search(rf"^{word} (.*)$", said, re.MULTILINE)
     assert match, word
     return match[1]
-
-
-def tree(folder: Path) -> dict[str, bytes]:
-    """Return every file below a directory with its bytes."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 # What ssh and sshd find and ksshctl does not, so that it notices only once the file is written.
@@ -646,30 +653,11 @@ def test_a_change_is_undone_even_if_it_was_cut_while_it_was_made(sshd: Sshd, tmp
     assert login(sshd) == "in"
 
 
-class Fragile(Sshd):
-    """An sshd that dies of keepalive: it stands for one whose reload goes wrong."""
-
-    def __init__(self, directory: Path) -> None:
-        super().__init__(directory)
-        wrapper = directory / "sshd"
-        wrapper.write_text(
-            "#!/bin/bash\n"
-            f"grep -q '^ClientAliveInterval 66' {directory}/sshd_config && exit 1\n"
-            f'exec -a "$0" {self._program} "$@"\n'
-        )
-        wrapper.chmod(0o755)
-        self._program = str(wrapper)
-
-    def stop(self) -> None:
-        """End it, and what was started in its place, which has emptied its environment."""
-        super().stop()
-        config = str(self.directory / "sshd_config")
-        found = psutil.process_iter(["cmdline"])
-        end([process for process in found if config in " ".join(process.info["cmdline"] or [])])
+DIES_OF = "^ClientAliveInterval 66"
 
 
 def test_an_sshd_that_does_not_come_back_gets_its_old_file_back(tmp_path: Path) -> None:
-    with Fragile(tmp_path / "sshd") as sshd:
+    with Fragile(tmp_path / "sshd", DIES_OF) as sshd:
         config = config_of(sshd)
         before = config.read_bytes()
         old = sshd.pid
@@ -681,20 +669,11 @@ def test_an_sshd_that_does_not_come_back_gets_its_old_file_back(tmp_path: Path) 
         assert login(sshd) == "in"
 
 
-class Slow(Fragile):
-    """An sshd that takes its time to come back with keepalive."""
-
-    def __init__(self, directory: Path) -> None:
-        super().__init__(directory)
-        wrapper = Path(self._program)
-        wrapper.write_text(wrapper.read_text().replace("exit 1", "sleep 3"))
-
-
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 def test_who_is_ended_while_sshd_comes_back_puts_the_old_file_back(
     signum: signal.Signals, tmp_path: Path
 ) -> None:
-    with Slow(tmp_path / "sshd") as sshd:
+    with Fragile(tmp_path / "sshd", DIES_OF, "sleep 3") as sshd:
         config = config_of(sshd)
         before = config.read_bytes()
         words = ["set", "--server", "--config", config, "--interval", "66", "--confirm-within", "600"]
