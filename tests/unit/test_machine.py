@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterable
 
 import pytest
+from facts import seen
 from hypothesis import given, settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -72,15 +73,6 @@ from pykeepssh.ssh import evidence
 from pykeepssh.ssh.evidence import AUTHENTICATED, CONNECTED, CONNECTING, SESSION, Evidence
 
 FAILED = Exit(255)
-
-
-def seen(**facts: object) -> Evidence:
-    """Return the Evidence with these facts."""
-    found = Evidence()
-    for name, value in facts.items():
-        assert hasattr(found, name)
-        setattr(found, name, value)
-    return found
 
 
 def rules(kind: str = TUNNEL, **more: object) -> Rules:

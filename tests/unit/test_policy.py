@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from facts import seen
 from hypothesis import given, strategies as st
 
 from pykeepssh.link import backoff, outcomes, policy
@@ -55,15 +56,6 @@ OUTCOMES = (
 FAILED = Exit(255)
 FIRST = Counts(starts=1, failures=1)
 LATER = Counts(starts=5, sessions=2, failures=1)
-
-
-def seen(**facts: object) -> Evidence:
-    """Return the Evidence with these facts."""
-    found = Evidence()
-    for name, value in facts.items():
-        assert hasattr(found, name)
-        setattr(found, name, value)
-    return found
 
 
 def rules(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import permutations
 
 import pytest
+from facts import seen as evidence
 
 from pykeepssh.link.kinds import COMMAND, SHELL, STREAM, TUNNEL
 from pykeepssh.link.policy import Rules
@@ -24,15 +25,6 @@ from pykeepssh.link.progress import (
 from pykeepssh.ssh.evidence import AUTHENTICATED, CONNECTED, CONNECTING, SESSION, STARTED, Evidence
 
 Facts = dict[str, object]
-
-
-def evidence(**facts: object) -> Evidence:
-    """Return the Evidence with these facts."""
-    found = Evidence()
-    for name, value in facts.items():
-        assert hasattr(found, name)
-        setattr(found, name, value)
-    return found
 
 
 def told(kind: str, *moments: Facts, remote_forwards: int = 0, **rules: bool) -> list[list[str]]:

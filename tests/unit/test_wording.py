@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
+from facts import seen as facts_of
 from hypothesis import given, strategies as st
 
 from pykeepssh.link import wording
@@ -77,12 +78,7 @@ def test_any_length_of_time_can_be_said(seconds: float) -> None:
 
 def seen(**facts: object) -> Evidence:
     """Return the Evidence with these facts, of an ssh that wrote something."""
-    found = Evidence()
-    found.spoke = True
-    for name, value in facts.items():
-        assert hasattr(found, name)
-        setattr(found, name, value)
-    return found
+    return facts_of(**{"spoke": True, **facts})
 
 
 FAILED = Exit(255)
