@@ -409,6 +409,15 @@ def test_options_that_mean_nothing_together_are_usage(words: str, tmp_path: Path
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
 
 
+def test_a_program_that_is_no_sshd_is_named_and_nothing_is_changed(tmp_path: Path) -> None:
+    config = tmp_path / "sshd_config"
+    config.write_text("ServerAliveInterval 300\n")
+    done = fix("--sshd-config", config, "--sshd", "/bin/true")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "ksshctl: --sshd /bin/true: expected OpenSSH's sshd\n"
+    assert tree(tmp_path)["sshd_config"] == b"ServerAliveInterval 300\n"
+
+
 # -- what it must not do -----------------------------------------------------------------------------
 
 

@@ -298,7 +298,14 @@ def test_bad_input_is_one_line_and_nothing_is_written(words: list[str], status: 
 
 
 @pytest.mark.parametrize(
-    "words", [["set", "--server", "--host", "a"], ["show", "--server", "--sshd", "/nonexist"]], ids=" ".join
+    "words",
+    [
+        ["set", "--server", "--host", "a"],
+        ["show", "--server", "--sshd", "/nonexist"],
+        ["show", "--server", "--sshd", "/bin/true"],
+        ["set", "--server", "--sshd", "/bin/true"],
+    ],
+    ids=" ".join,
 )
 def test_a_command_line_that_cannot_be_used_is_usage(words: list[str], folder: Path) -> None:
     config = folder / "sshd_config"

@@ -178,7 +178,7 @@ def _results(said: str) -> dict[tuple[str, int], bool]:
 
 
 def find_sshd(wanted: str | None) -> str | None:
-    """Return the path of sshd, None if there is none.  Raises Unusable if the wanted one cannot be run.
+    """Return the path of sshd, None if there is none.  Raises Unusable if the wanted one is no such program.
 
     As root none is taken from PATH that somebody else could have put there: su(1) keeps the user's PATH.
     """
@@ -186,7 +186,10 @@ def find_sshd(wanted: str | None) -> str | None:
         path = shutil.which(wanted)
         if path is None:
             raise Unusable(f"--sshd {printable(wanted)}: expected a program that can be run")
-        return os.path.abspath(path)  # sshd insists on it
+        path = os.path.abspath(path)  # sshd insists on it
+        if sshd_version(path) is None:  # another program would find nothing wrong with any file
+            raise Unusable(f"--sshd {printable(wanted)}: expected OpenSSH's sshd")
+        return path
     folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
     for folder in (*folders, "/usr/sbin", "/usr/local/sbin", "/sbin"):
         path = shutil.which("sshd", path=os.path.abspath(folder))
