@@ -90,7 +90,7 @@ def pack(wall: float, pid: int, report: Report) -> bytes:
         line["reason"] = report.reason
     for name, seconds in (("delay", report.delay_s), ("session", report.session_s)):
         if seconds is not None and math.isfinite(seconds):
-            line[name] = round(seconds, 3)
+            line[name] = round(seconds, 6)  # so that it reads the same in words: 0.1496 is no 0.15
     for name in ("limit", "by_people"):
         if getattr(report, name):
             line[name] = True

@@ -28,6 +28,7 @@ from pykeepssh.link.history import (
     unpack,
 )
 from pykeepssh.link.outcomes import DOWN, ENDED, GAVE_UP, LEFT, LOST, RETRY, UNREACHABLE, UP, Report
+from pykeepssh.link.wording import duration
 
 # What one kssh tells, as (seconds, event) or (seconds, event, outcome).
 HEALTHY = [(0, STARTED), (1, UP)]
@@ -148,6 +149,13 @@ def test_what_is_written_is_read_again(wall: float, pid: int, report: Report) ->
     assert entry.report.delay_s == (
         None if report.delay_s is None else pytest.approx(report.delay_s, abs=0.001)
     )
+
+
+@pytest.mark.parametrize("seconds", [0.1496, 0.9499, 9.9496, 59.4996, 3599.4996])
+def test_a_time_reads_the_same_in_words_as_when_it_was_told(seconds: float) -> None:
+    entry = unpack(pack(1.0, 2, Report(RETRY, LOST, "", 3, seconds)))
+    assert entry is not None and entry.report.delay_s is not None
+    assert duration(entry.report.delay_s) == duration(seconds)
 
 
 def test_a_wait_for_a_person_has_no_end() -> None:
